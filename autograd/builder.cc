@@ -1,0 +1,258 @@
+#include "autograd/builder.h"
+
+#include <algorithm>
+#include <queue>
+
+#include "core/error.h"
+
+namespace graft {
+
+Builder::Builder(const Graph& base)
+    : g_(base), base_nodes_(static_cast<int32_t>(base.nodes().size())) {
+  for (int32_t i = 0; i < base_nodes_; ++i) {
+    const Node& n = g_.node(i);
+    if (n.op->name == "param" || n.op->name == "input") {
+      leaves_[n.attrs.as<NameAttrs>().name] = {i, 0};
+    }
+  }
+  for (const Param& p : base.params()) base_trainable_[p.name] = p.trainable;
+}
+
+Builder::Scope::Scope(Builder& b, std::string_view name) : b_(b), before_(b.path_) {
+  b_.path_ = b_.path(name);
+}
+Builder::Scope::~Scope() { b_.path_ = std::move(before_); }
+
+std::string Builder::path(std::string_view name) const {
+  if (name.empty()) return path_;
+  return path_.empty() ? std::string(name) : path_ + "." + std::string(name);
+}
+
+Value Builder::input(std::string name, DType dtype, Shape shape) {
+  if (const auto it = leaves_.find(name); it != leaves_.end()) {
+    if (type(it->second) != Type{dtype, shape}) {
+      throw GraphError("input '{}' is declared as {} and as {}", name, type(it->second).str(),
+                       Type{dtype, shape}.str());
+    }
+    return it->second;
+  }
+  const Value v = node("input", {}, Attrs::of(NameAttrs{name, dtype, shape}));
+  leaves_[name] = v;
+  return v;
+}
+
+Value Builder::param(const Param& param) {
+  if (const Param* known = g_.find_param(param.name)) {
+    if (known->type != param.type) {
+      throw GraphError("parameter '{}' is declared as {} and as {}", param.name, known->type.str(),
+                       param.type.str());
+    }
+  } else {
+    g_.params_.push_back(param);
+  }
+  return param_value(param.name);
+}
+
+Value Builder::param_value(std::string_view name) {
+  if (const auto it = leaves_.find(name); it != leaves_.end()) return it->second;
+  const Param& p = g_.param(name);
+  const Phase saved = std::exchange(phase, Phase::forward);
+  const Value v = node("param", {}, Attrs::of(NameAttrs{p.name, p.type.dtype, p.type.shape}));
+  phase = saved;
+  leaves_[std::string(name)] = v;
+  return v;
+}
+
+Value Builder::constant(double value, Shape shape, DType dtype) {
+  return node("full", {}, Attrs::of(FullAttrs{value, dtype, shape}));
+}
+
+Value Builder::node(std::string_view op, std::vector<Value> inputs, Attrs attrs) {
+  const OpDef& def = find_op(op);
+  std::vector<std::optional<Type>> types;
+  for (const Value v : inputs) {
+    if (!v.valid()) {
+      types.emplace_back(std::nullopt);
+    } else if (static_cast<size_t>(v.node) < g_.nodes_.size()) {
+      types.emplace_back(g_.type(v));
+    } else {
+      throw GraphError("{} at '{}' reads %{}, which is not a value of this builder", op, path_,
+                       v.node);
+    }
+  }
+  Node n{&def, std::move(attrs), std::move(inputs), {}, path_, phase};
+  try {
+    n.outputs = def.infer({def.name, n.attrs, types});
+  } catch (const ShapeError& e) {
+    throw ShapeError("{}{}", e.what(), path_.empty() ? "" : "; at " + path_);
+  }
+  g_.nodes_.push_back(std::move(n));
+  return {static_cast<int32_t>(g_.nodes_.size()) - 1, 0};
+}
+
+void Builder::output(std::string name, Value v) {
+  for (auto& [n, old] : g_.outputs_) {
+    if (n == name) {
+      old = v;
+      return;
+    }
+  }
+  g_.outputs_.emplace_back(std::move(name), v);
+}
+
+void Builder::erase_output(std::string_view name) {
+  std::erase_if(g_.outputs_, [&](const auto& o) { return o.first == name; });
+}
+
+void Builder::assign(std::string param, Value v) {
+  g_.assignments_.emplace_back(std::move(param), v);
+}
+
+void Builder::mark(Role role, Value v) { g_.marks_.push_back({role, v, layer, path_}); }
+
+void Builder::mark_reparametrized(std::string param, Value v) {
+  std::erase_if(g_.marks_,
+                [&](const Mark& m) { return m.role == Role::reparametrized && m.scope == param; });
+  g_.marks_.push_back({Role::reparametrized, v, -1, std::move(param)});
+}
+
+std::vector<Use> Builder::uses(Value v) const {
+  std::vector<Use> found;
+  for (size_t i = 0; i < g_.nodes_.size(); ++i) {
+    for (size_t k = 0; k < g_.nodes_[i].inputs.size(); ++k) {
+      if (g_.nodes_[i].inputs[k] == v)
+        found.push_back({static_cast<int32_t>(i), static_cast<int32_t>(k)});
+    }
+  }
+  return found;
+}
+
+void Builder::set_input(Use use, Value v) {
+  Node& n = g_.nodes_[static_cast<size_t>(use.node)];
+  Value& slot = n.inputs[static_cast<size_t>(use.input)];
+  if (slot == v) return;
+  slot = v;
+  if (use.node < base_nodes_) rewired_.insert(use);
+}
+
+void Builder::replace_uses(Value from, Value to, const std::function<bool(const Use&)>& where) {
+  for (const Use& u : uses(from)) {
+    if (!where || where(u)) set_input(u, to);
+  }
+  for (auto* named : {&g_.outputs_, &g_.assignments_}) {
+    for (auto& [name, v] : *named) {
+      if (v == from) v = to;
+    }
+  }
+  for (Mark& m : g_.marks_) {
+    if (m.value == from && m.role != Role::reparametrized) m.value = to;
+  }
+}
+
+Value Builder::insert_after(Value v, const std::function<Value(Builder&, Value)>& f) {
+  const auto first_new = static_cast<int32_t>(g_.nodes_.size());
+  const Value to = f(*this, v);
+  replace_uses(v, to, [&](const Use& u) { return u.node < first_new; });
+  return to;
+}
+
+Value Builder::insert_at(Use use, const std::function<Value(Builder&, Value)>& f) {
+  const Value to = f(*this, g_.node(use.node).inputs[static_cast<size_t>(use.input)]);
+  set_input(use, to);
+  return to;
+}
+
+Param& Builder::param_ref(std::string_view name) {
+  for (Param& p : g_.params_) {
+    if (p.name == name) return p;
+  }
+  throw GraphError("the graph has no parameter '{}'", name);
+}
+
+namespace {
+
+// Old nodes keep their relative order where dependencies allow; a new node is placed just before
+// the first node that reads it. Depth-first from each old node in turn does exactly that; recursion
+// would overflow on deep graphs.
+std::vector<int32_t> sorted_order(const std::vector<Node>& nodes, int32_t base_nodes) {
+  enum : uint8_t { unseen, open, done };
+  std::vector<uint8_t> state(nodes.size(), unseen);
+  std::vector<int32_t> order;
+  std::vector<std::pair<int32_t, size_t>> stack;
+  auto visit = [&](int32_t root) {
+    if (state[static_cast<size_t>(root)] != unseen) return;
+    stack.emplace_back(root, 0);
+    state[static_cast<size_t>(root)] = open;
+    while (!stack.empty()) {
+      auto& [id, next] = stack.back();
+      const Node& n = nodes[static_cast<size_t>(id)];
+      if (next == n.inputs.size()) {
+        state[static_cast<size_t>(id)] = done;
+        order.push_back(id);
+        stack.pop_back();
+        continue;
+      }
+      const Value v = n.inputs[next++];
+      if (!v.valid() || state[static_cast<size_t>(v.node)] == done) continue;
+      if (state[static_cast<size_t>(v.node)] == open) {
+        throw GraphError("the rewrite made a cycle through {} at '{}'", n.op->name, n.scope);
+      }
+      state[static_cast<size_t>(v.node)] = open;
+      stack.emplace_back(v.node, 0);
+    }
+  };
+  for (int32_t i = 0; i < base_nodes; ++i) visit(i);
+  for (size_t i = 0; i < nodes.size(); ++i) visit(static_cast<int32_t>(i));
+  // Phases never interleave: backward stands after forward, updates at the end.
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    return nodes[static_cast<size_t>(a)].phase < nodes[static_cast<size_t>(b)].phase;
+  });
+  return order;
+}
+
+}  // namespace
+
+Graph Builder::finish(Delta* delta) {
+  const std::vector<int32_t> order = sorted_order(g_.nodes_, base_nodes_);
+  std::vector<int32_t> place(g_.nodes_.size());
+  for (size_t i = 0; i < order.size(); ++i)
+    place[static_cast<size_t>(order[i])] = static_cast<int32_t>(i);
+  auto moved = [&](Value& v) {
+    if (v.valid()) v.node = place[static_cast<size_t>(v.node)];
+  };
+
+  Graph out;
+  out.params_ = g_.params_;
+  out.outputs_ = g_.outputs_;
+  out.assignments_ = g_.assignments_;
+  out.marks_ = g_.marks_;
+  out.nodes_.reserve(order.size());
+  for (int32_t id : order) {
+    out.nodes_.push_back(g_.nodes_[static_cast<size_t>(id)]);
+    for (Value& v : out.nodes_.back().inputs) moved(v);
+  }
+  for (auto& [name, v] : out.outputs_) moved(v);
+  for (auto& [name, v] : out.assignments_) moved(v);
+  for (Mark& m : out.marks_) moved(m.value);
+  verify(out);
+
+  if (delta != nullptr) {
+    *delta = {};
+    for (size_t i = 0; i < order.size(); ++i) {
+      if (order[i] >= base_nodes_) delta->added.push_back(static_cast<int32_t>(i));
+    }
+    for (const Use& u : rewired_)
+      delta->rewired.push_back({place[static_cast<size_t>(u.node)], u.input});
+    for (const Param& p : out.params_) {
+      const auto it = base_trainable_.find(p.name);
+      if (it == base_trainable_.end()) {
+        delta->new_params.push_back(p.name);
+      } else if (it->second != p.trainable) {
+        (p.trainable ? delta->unfrozen : delta->frozen).push_back(p.name);
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace graft

@@ -1,0 +1,93 @@
+// Builds graphs, from nothing or as a rewrite of another one.
+#pragma once
+
+#include <functional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "autograd/graph.h"
+#include "autograd/op.h"
+
+namespace graft {
+
+// What a rewrite changed, in the node numbers of the new graph. Reports and pictures are drawn from
+// it.
+struct Delta {
+  std::vector<int32_t> added;  // new nodes
+  std::vector<Use> rewired;    // inputs of old nodes that read something else now
+  std::vector<std::string> new_params;
+  std::vector<std::string> frozen, unfrozen;  // parameters whose trainability changed
+};
+
+class Builder {
+ public:
+  Builder() = default;
+  explicit Builder(const Graph& base);  // a rewrite: values keep their numbers until finish()
+
+  // ---- leaves
+  Value input(std::string name, DType dtype, Shape shape);
+  // Declares a parameter and returns its leaf; the same declaration again returns the same leaf.
+  Value param(const Param& param);
+  Value param_value(std::string_view name);  // leaf of a declared parameter
+  Value constant(double value, Shape shape = {}, DType dtype = DType::f32);
+
+  // ---- nodes. Types are inferred and errors thrown here.
+  Value node(std::string_view op, std::vector<Value> inputs, Attrs attrs = Attrs::of(NoAttrs{}));
+  void output(std::string name, Value v);  // declares or replaces a named result
+  void erase_output(std::string_view name);
+  void assign(std::string param, Value v);
+  void mark(Role role, Value v);  // with the current layer and scope
+  void mark_reparametrized(std::string param, Value v);
+
+  // ---- scopes: the path of parameters and nodes, names joined by dots.
+  class Scope {
+   public:
+    Scope(Builder& b, std::string_view name);
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Builder& b_;
+    std::string before_;
+  };
+  [[nodiscard]] Scope scope(std::string_view name) { return Scope(*this, name); }
+  const std::string& path() const { return path_; }
+  std::string path(std::string_view name) const;  // the current path with a name appended
+  void set_path(std::string path) { path_ = std::move(path); }
+  int layer = -1;                // what mark() records
+  Phase phase = Phase::forward;  // of the nodes that come next
+
+  // ---- what was built so far (not yet sorted)
+  const Graph& graph() const { return g_; }
+  const Type& type(Value v) const { return g_.type(v); }
+  const Shape& shape(Value v) const { return g_.type(v).shape; }
+  std::vector<Use> uses(Value v) const;
+
+  // ---- rewriting
+  // All uses of `from` read `to` instead, where `where` agrees (null: always); results, assignments
+  // and marks follow.
+  void replace_uses(Value from, Value to, const std::function<bool(const Use&)>& where = nullptr);
+  // y := f(y): whoever read v until now reads f(v).
+  Value insert_after(Value v, const std::function<Value(Builder&, Value)>& f);
+  // One input of one node reads f(what it read) instead.
+  Value insert_at(Use use, const std::function<Value(Builder&, Value)>& f);
+  void set_input(Use use, Value v);
+  Param& param_ref(std::string_view name);  // throws GraphError when there is none
+
+  // Sorts topologically (old nodes keep their order, new ones stand before their first reader),
+  // verifies, seals.
+  Graph finish(Delta* delta = nullptr);
+
+ private:
+  Graph g_;
+  std::string path_;
+  std::map<std::string, Value, std::less<>> leaves_;
+  int32_t base_nodes_ = 0;
+  std::set<Use> rewired_;
+  std::map<std::string, bool> base_trainable_;
+};
+
+}  // namespace graft

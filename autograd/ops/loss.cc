@@ -1,0 +1,8 @@
+// Losses.
+#include "autograd/ops/families.h"
+
+namespace graft::ops {
+
+Family loss_ops() { return {}; }
+
+}  // namespace graft::ops

@@ -1,0 +1,8 @@
+// Matrix products.
+#include "autograd/ops/families.h"
+
+namespace graft::ops {
+
+Family matmul_ops() { return {}; }
+
+}  // namespace graft::ops

@@ -1,0 +1,100 @@
+#include "autograd/param_store.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/random.h"
+
+namespace graft {
+
+const Tensor& ParamStore::get(std::string_view name) const {
+  const auto it = tensors_.find(name);
+  if (it == tensors_.end()) throw GraphError("no bytes are stored for parameter '{}'", name);
+  return it->second;
+}
+
+Tensor& ParamStore::get(std::string_view name) {
+  return const_cast<Tensor&>(static_cast<const ParamStore*>(this)->get(name));
+}
+
+void ParamStore::set(std::string name, Tensor tensor) {
+  tensors_[std::move(name)] = std::move(tensor);
+  ++version_;
+}
+
+void ParamStore::erase(std::string_view name) {
+  if (const auto it = tensors_.find(name); it != tensors_.end()) tensors_.erase(it);
+  ++version_;
+}
+
+std::vector<std::string> ParamStore::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, t] : tensors_) names.push_back(name);
+  return names;
+}
+
+Tensor draw(const Init& init, const Type& type, uint64_t seed, std::string_view name) {
+  Tensor t(type.dtype, type.shape);
+  if (init.kind == Init::Kind::constant && init.a == 0) return t;
+  const RandomStream random(seed, hash_name(name));
+  Tensor floats = type.dtype == DType::f32 ? t : Tensor(DType::f32, type.shape);
+  float* out = floats.data<float>();
+  for (int64_t i = 0, n = t.elements(); i < n; ++i) {
+    const auto k = static_cast<uint64_t>(i);
+    double v = init.a;
+    switch (init.kind) {
+      case Init::Kind::given:
+      case Init::Kind::constant:
+        break;
+      case Init::Kind::uniform:
+        v = init.a + (init.b - init.a) * static_cast<double>(random.uniform(k));
+        break;
+      case Init::Kind::normal:
+        v = init.a + init.b * random.normal(k);
+        break;
+      case Init::Kind::truncated_normal:
+        // Each retry takes its own stretch of the counter, so the numbers stay a function of the
+        // index.
+        for (uint64_t retry = 0;; ++retry) {
+          const double z = random.normal(k + (retry << 40));
+          if (std::fabs(z) <= 2) {
+            v = init.b * z;
+            break;
+          }
+        }
+        break;
+    }
+    out[i] = static_cast<float>(v);
+  }
+  return floats.cast(type.dtype);
+}
+
+void ParamStore::initialize(const Graph& graph, uint64_t seed) {
+  for (const Param& p : graph.params()) {
+    if (contains(p.name) || p.init.kind == Init::Kind::given) continue;
+    set(p.name, draw(p.init, p.type, seed, p.name));
+  }
+}
+
+void ParamStore::check(const Graph& graph) const {
+  std::string problems;
+  for (const Param& p : graph.params()) {
+    const auto it = tensors_.find(p.name);
+    if (it == tensors_.end()) {
+      if (graph.param_value(p.name).valid()) problems += fmt::format("\n  {} is missing", p.name);
+    } else if (it->second.dtype() != p.type.dtype || it->second.shape() != p.type.shape) {
+      problems += fmt::format("\n  {} should be {} but is {}{}", p.name, p.type.str(),
+                              name_of(it->second.dtype()), it->second.shape().str());
+    }
+  }
+  if (!problems.empty())
+    throw GraphError("the stored parameters do not fit the graph:{}", problems);
+}
+
+ParamStore ParamStore::copy_of(const std::vector<std::string>& names) const {
+  ParamStore store = *this;
+  for (const std::string& name : names) store.set(name, get(name).clone());
+  return store;
+}
+
+}  // namespace graft

@@ -1,0 +1,382 @@
+// Elementwise ops with Highway. Operands of one shape, or a scalar, a row or a column against a
+// matrix, take vector paths; other broadcasts are walked row by row.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cc"
+#include <cmath>
+
+#include "core/parallel.h"
+#include "core/random.h"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/broadcast.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/families.h"
+#include "kernels/cpu/math-inl.h"
+
+#ifndef GRAFT_KERNELS_CPU_ELEMENTWISE_ONCE
+#define GRAFT_KERNELS_CPU_ELEMENTWISE_ONCE
+namespace graft::cpu {
+// A contiguous run of an operand: one value for all (stride 0) or one per output.
+struct Run {
+  const float* data;
+  bool constant;
+};
+}  // namespace graft::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// z[i] = op(x[i], y[i]) for n outputs.
+template <class Op>
+void Map2(Run x, Run y, float* z, size_t n, Op op) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  const auto load = [&](Run r, size_t at) HWY_ATTR {
+    return r.constant ? hn::Set(d, *r.data) : hn::LoadU(d, r.data + at);
+  };
+  for (; i + lanes <= n; i += lanes) hn::StoreU(op(d, load(x, i), load(y, i)), d, z + i);
+  if (i < n) {
+    const auto mask = hn::FirstN(d, n - i);
+    const auto part = [&](Run r) HWY_ATTR {
+      return r.constant ? hn::Set(d, *r.data) : hn::MaskedLoad(mask, d, r.data + i);
+    };
+    hn::BlendedStore(op(d, part(x), part(y)), mask, d, z + i);
+  }
+}
+
+#define GRAFT_BINARY(Name, ...)                            \
+  void Name(Run x, Run y, float* z, size_t n) {            \
+    Map2(x, y, z, n, [](auto d, auto a, auto b) HWY_ATTR { \
+      (void)d;                                             \
+      return __VA_ARGS__;                                  \
+    });                                                    \
+  }
+GRAFT_BINARY(AddRun, hn::Add(a, b))
+GRAFT_BINARY(SubRun, hn::Sub(a, b))
+GRAFT_BINARY(MulRun, hn::Mul(a, b))
+GRAFT_BINARY(DivRun, hn::Div(a, b))
+GRAFT_BINARY(TanhBackwardRun, hn::Mul(a, hn::NegMulAdd(b, b, hn::Set(d, 1.0f))))
+GRAFT_BINARY(SigmoidBackwardRun, hn::Mul(a, hn::Mul(b, hn::Sub(hn::Set(d, 1.0f), b))))
+GRAFT_BINARY(ReluBackwardRun, hn::IfThenElseZero(hn::Gt(b, hn::Zero(d)), a))
+GRAFT_BINARY(GeluErfBackwardRun, hn::Mul(a, GeluErfSlope(d, b)))
+GRAFT_BINARY(GeluTanhBackwardRun, hn::Mul(a, GeluTanhSlope(d, b)))
+GRAFT_BINARY(SiluBackwardRun, hn::Mul(a, SiluSlope(d, b)))
+GRAFT_BINARY(SoftplusBackwardRun,
+             hn::IfThenElse(hn::Gt(b, hn::Set(d, 20.0f)), a, hn::Mul(a, SigmoidV(d, b))))
+#undef GRAFT_BINARY
+
+// z[i] = op(x[i]); `a` and `c` are the constants of the op.
+template <class Op>
+void Map1(const float* x, float* z, size_t n, Op op) {
+  Map2({x, false}, {x, false}, z, n, [op](auto d, auto v, auto) HWY_ATTR { return op(d, v); });
+}
+
+#define GRAFT_UNARY(Name, ...)                                      \
+  void Name(const float* x, float* z, size_t n, float a, float c) { \
+    Map1(x, z, n, [a, c](auto d, auto v) HWY_ATTR {                 \
+      (void)d, (void)a, (void)c;                                    \
+      return __VA_ARGS__;                                           \
+    });                                                             \
+  }
+GRAFT_UNARY(NegRun, hn::Neg(v))
+GRAFT_UNARY(ExpRun, ExpV(d, v))
+GRAFT_UNARY(LogRun, hn::Log(d, v))
+GRAFT_UNARY(SqrtRun, hn::Sqrt(v))
+GRAFT_UNARY(RsqrtRun, hn::Div(hn::Set(d, 1.0f), hn::Sqrt(v)))
+GRAFT_UNARY(AbsRun, hn::Abs(v))
+GRAFT_UNARY(SignRun, hn::IfThenElse(hn::Eq(v, hn::Zero(d)), v, hn::CopySign(hn::Set(d, 1.0f), v)))
+GRAFT_UNARY(TanhRun, TanhV(d, v))
+GRAFT_UNARY(SigmoidRun, SigmoidV(d, v))
+GRAFT_UNARY(ReluRun, hn::Max(v, hn::Zero(d)))
+GRAFT_UNARY(GeluErfRun, GeluErfV(d, v))
+GRAFT_UNARY(GeluTanhRun, GeluTanhV(d, v))
+GRAFT_UNARY(SiluRun, hn::Mul(v, SigmoidV(d, v)))
+GRAFT_UNARY(ScaleRun, hn::Mul(v, hn::Set(d, a)))
+GRAFT_UNARY(AddScalarRun, hn::Add(v, hn::Set(d, a)))
+GRAFT_UNARY(ClampRun, hn::Min(hn::Max(v, hn::Set(d, a)), hn::Set(d, c)))
+GRAFT_UNARY(SquareRun, hn::Mul(v, v))
+GRAFT_UNARY(CubeRun, hn::Mul(v, hn::Mul(v, v)))
+GRAFT_UNARY(ReciprocalRun, hn::Div(hn::Set(d, 1.0f), v))
+#undef GRAFT_UNARY
+
+}  // namespace graft::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft::cpu {
+
+#define GRAFT_EXPORT(Name) HWY_EXPORT(Name##Run);
+#define GRAFT_EACH(M)                                                                        \
+  M(Add)                                                                                     \
+  M(Sub) M(Mul) M(Div) M(TanhBackward) M(SigmoidBackward) M(ReluBackward) M(GeluErfBackward) \
+      M(GeluTanhBackward) M(SiluBackward) M(SoftplusBackward) M(Neg) M(Exp) M(Log) M(Sqrt)   \
+          M(Rsqrt) M(Abs) M(Sign) M(Tanh) M(Sigmoid) M(Relu) M(GeluErf) M(GeluTanh) M(Silu)  \
+              M(Scale) M(AddScalar) M(Clamp) M(Square) M(Cube) M(Reciprocal)
+GRAFT_EACH(GRAFT_EXPORT)
+#undef GRAFT_EACH
+#undef GRAFT_EXPORT
+
+namespace {
+
+// Elements below which a second thread costs more than it saves.
+constexpr int64_t kGrain = 16 * 1024;
+
+using BinaryRun = void (*)(Run, Run, float*, size_t);
+using UnaryRun = void (*)(const float*, float*, size_t, float, float);
+
+void RunUnary(const KernelCall& c, UnaryRun run, float a = 0, float b = 0) {
+  const float* x = c.in(0).as<float>();
+  float* y = c.out().as<float>();
+  parallel_for(c.out().elements(), kGrain, [&](int64_t begin, int64_t end) {
+    run(x + begin, y + begin, static_cast<size_t>(end - begin), a, b);
+  });
+}
+
+// The innermost axis, or as many inner axes as both operands walk without a break, is one run.
+void RunBinary(const KernelCall& c, BinaryRun run) {
+  const Shape &sx = c.in(0).shape, &sy = c.in(1).shape, &sz = c.out().shape;
+  const float *x = c.in(0).as<float>(), *y = c.in(1).as<float>();
+  float* z = c.out().as<float>();
+  const bool x_all = sx.elements() == 1, y_all = sy.elements() == 1;
+  if ((sx == sz || x_all) && (sy == sz || y_all)) {
+    parallel_for(sz.elements(), kGrain, [&](int64_t begin, int64_t end) {
+      run({x_all ? x : x + begin, x_all}, {y_all ? y : y + begin, y_all}, z + begin,
+          static_cast<size_t>(end - begin));
+    });
+    return;
+  }
+  // How many inner axes form one run: all where each operand is either whole or constant over them.
+  int inner = 0;
+  int64_t length = 1;
+  auto whole = [&](const Shape& s, int axes) {
+    for (int i = 1; i <= axes; ++i) {
+      if (i > s.rank() || s[-i] != sz[-i]) return false;
+    }
+    return true;
+  };
+  auto constant = [&](const Shape& s, int axes) {
+    for (int i = 1; i <= axes; ++i) {
+      if (i <= s.rank() && s[-i] != 1) return false;
+    }
+    return true;
+  };
+  while (inner < sz.rank() && (whole(sx, inner + 1) || constant(sx, inner + 1)) &&
+         (whole(sy, inner + 1) || constant(sy, inner + 1))) {
+    length *= sz[-++inner];
+  }
+  const bool x_constant = !whole(sx, inner), y_constant = !whole(sy, inner);
+  const BroadcastIndex ix(sx, sz), iy(sy, sz);
+  const int64_t rows = length == 0 ? 0 : sz.elements() / length;
+  parallel_for(rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, length)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t r = begin; r < end; ++r) {
+                   run({x + ix(r * length), x_constant}, {y + iy(r * length), y_constant},
+                       z + r * length, static_cast<size_t>(length));
+                 }
+               });
+}
+
+#define GRAFT_KERNEL(Name) \
+  void Name(const KernelCall& c) { RunUnary(c, GRAFT_DISPATCH(Name##Run)); }
+GRAFT_KERNEL(Neg)
+GRAFT_KERNEL(Exp) GRAFT_KERNEL(Log) GRAFT_KERNEL(Sqrt) GRAFT_KERNEL(Rsqrt) GRAFT_KERNEL(Abs)
+    GRAFT_KERNEL(Sign) GRAFT_KERNEL(Tanh) GRAFT_KERNEL(Sigmoid) GRAFT_KERNEL(Relu)
+        GRAFT_KERNEL(GeluErf) GRAFT_KERNEL(GeluTanh) GRAFT_KERNEL(Silu)
+#undef GRAFT_KERNEL
+#define GRAFT_KERNEL(Name) \
+  void Name(const KernelCall& c) { RunBinary(c, GRAFT_DISPATCH(Name##Run)); }
+            GRAFT_KERNEL(Add) GRAFT_KERNEL(Sub) GRAFT_KERNEL(Mul) GRAFT_KERNEL(Div)
+                GRAFT_KERNEL(TanhBackward) GRAFT_KERNEL(SigmoidBackward) GRAFT_KERNEL(ReluBackward)
+                    GRAFT_KERNEL(GeluErfBackward) GRAFT_KERNEL(GeluTanhBackward)
+                        GRAFT_KERNEL(SiluBackward) GRAFT_KERNEL(SoftplusBackward)
+#undef GRAFT_KERNEL
+
+                            void Scale(const KernelCall& c) {
+  RunUnary(c, GRAFT_DISPATCH(ScaleRun), static_cast<float>(c.attr<ScalarAttrs>().value));
+}
+void AddScalar(const KernelCall& c) {
+  RunUnary(c, GRAFT_DISPATCH(AddScalarRun), static_cast<float>(c.attr<ScalarAttrs>().value));
+}
+void Clamp(const KernelCall& c) {
+  const auto& a = c.attr<ClampAttrs>();
+  RunUnary(c, GRAFT_DISPATCH(ClampRun), static_cast<float>(a.min), static_cast<float>(a.max));
+}
+
+// Functions that no hot loop of a transformer needs: scalar, on all threads.
+template <typename F>
+void MapScalar(const KernelCall& c, F f) {
+  const float* x = c.in(0).as<float>();
+  float* y = c.out().as<float>();
+  parallel_for(c.out().elements(), kGrain / 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = f(x[i]);
+  });
+}
+void Sin(const KernelCall& c) {
+  MapScalar(c, [](float x) { return std::sin(x); });
+}
+void Cos(const KernelCall& c) {
+  MapScalar(c, [](float x) { return std::cos(x); });
+}
+void Softplus(const KernelCall& c) {
+  MapScalar(c, [](float x) { return x > 20 ? x : std::log1p(std::exp(x)); });
+}
+void PowScalar(const KernelCall& c) {
+  const double e = c.attr<ScalarAttrs>().value;
+  if (e == 2) return RunUnary(c, GRAFT_DISPATCH(SquareRun));
+  if (e == 3) return RunUnary(c, GRAFT_DISPATCH(CubeRun));
+  if (e == -1) return RunUnary(c, GRAFT_DISPATCH(ReciprocalRun));
+  if (e == 0.5) return Sqrt(c);
+  MapScalar(c, [e = static_cast<float>(e)](float x) { return std::pow(x, e); });
+}
+
+template <typename F>
+void MapBroadcast(const KernelCall& c, F f) {
+  const Shape& s = c.out().shape;
+  parallel_for(s.elements(), kGrain / 8, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) c.out().as<float>()[i] = f(i);
+  });
+}
+void Pow(const KernelCall& c) {
+  const BroadcastIndex ix(c.in(0).shape, c.out().shape), iy(c.in(1).shape, c.out().shape);
+  const float *x = c.in(0).as<float>(), *y = c.in(1).as<float>();
+  MapBroadcast(c, [&](int64_t i) { return std::pow(x[ix(i)], y[iy(i)]); });
+}
+void Where(const KernelCall& c) {
+  const Shape& s = c.out().shape;
+  const BroadcastIndex ic(c.in(0).shape, s), ix(c.in(1).shape, s), iy(c.in(2).shape, s);
+  const float *x = c.in(1).as<float>(), *y = c.in(2).as<float>();
+  MapBroadcast(c, [&](int64_t i) { return LoadInt(c.in(0), ic(i)) != 0 ? x[ix(i)] : y[iy(i)]; });
+}
+void MaskedFill(const KernelCall& c) {
+  const BroadcastIndex im(c.in(1).shape, c.out().shape);
+  const float* x = c.in(0).as<float>();
+  const float v = static_cast<float>(c.attr<ScalarAttrs>().value);
+  MapBroadcast(c, [&](int64_t i) { return LoadInt(c.in(1), im(i)) != 0 ? v : x[i]; });
+}
+void ClampBackward(const KernelCall& c) {
+  const auto& a = c.attr<ClampAttrs>();
+  const float low = static_cast<float>(a.min), high = static_cast<float>(a.max);
+  const float *dy = c.in(0).as<float>(), *x = c.in(1).as<float>();
+  MapBroadcast(c, [&](int64_t i) { return x[i] >= low && x[i] <= high ? dy[i] : 0.0f; });
+}
+
+float LoadFloat(const View& v, int64_t i) {
+  switch (v.dtype) {
+    case DType::f32:
+      return v.as<float>()[i];
+    case DType::bf16:
+      return bf16_to_float(static_cast<const uint16_t*>(v.data)[i]);
+    case DType::f16:
+      return f16_to_float(static_cast<const uint16_t*>(v.data)[i]);
+    case DType::f64:
+      return static_cast<float>(v.as<double>()[i]);
+    default:
+      return static_cast<float>(LoadInt(v, i));
+  }
+}
+void Cast(const KernelCall& c) {
+  const View &x = c.in(0), &y = c.out();
+  parallel_for(y.elements(), kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      switch (y.dtype) {
+        case DType::f32:
+          y.as<float>()[i] = LoadFloat(x, i);
+          break;
+        case DType::f64:
+          y.as<double>()[i] = static_cast<double>(LoadFloat(x, i));
+          break;
+        case DType::bf16:
+          static_cast<uint16_t*>(y.data)[i] = float_to_bf16(LoadFloat(x, i));
+          break;
+        case DType::f16:
+          static_cast<uint16_t*>(y.data)[i] = float_to_f16(LoadFloat(x, i));
+          break;
+        default:
+          StoreInt(y, i, is_float(x.dtype) ? static_cast<int64_t>(LoadFloat(x, i)) : LoadInt(x, i));
+      }
+    }
+  });
+}
+
+void Dropout(const KernelCall& c) {
+  const auto& a = c.attr<DropoutAttrs>();
+  const int64_t* rng = c.in(1).as<int64_t>();
+  const RandomStream random(static_cast<uint64_t>(rng[0]), static_cast<uint64_t>(a.stream),
+                            static_cast<uint64_t>(rng[1]));
+  const float p = static_cast<float>(a.p), keep = 1 / (1 - p);
+  const float* x = c.in(0).as<float>();
+  float* y = c.out().as<float>();
+  parallel_for((c.out().elements() + 3) / 4, kGrain / 16, [&](int64_t begin, int64_t end) {
+    const int64_t n = c.out().elements();
+    for (int64_t block = begin; block < end; ++block) {
+      const PhiloxBlock bits = random.block(static_cast<uint64_t>(block));
+      for (int64_t i = 4 * block; i < std::min(4 * block + 4, n); ++i) {
+        const float u = static_cast<float>(bits[static_cast<size_t>(i % 4)] >> 8) * 0x1p-24f;
+        y[i] = u >= p ? x[i] * keep : 0;
+      }
+    }
+  });
+}
+
+void Full(const KernelCall& c) {
+  const double v = c.attr<FullAttrs>().value;
+  const View& y = c.out();
+  for (int64_t i = 0, n = y.elements(); i < n; ++i) {
+    if (y.dtype == DType::f32) {
+      y.as<float>()[i] = static_cast<float>(v);
+    } else {
+      StoreInt(y, i, static_cast<int64_t>(v));
+    }
+  }
+}
+
+constexpr KernelEntry kKernels[] = {
+    {"add", Add},
+    {"sub", Sub},
+    {"mul", Mul},
+    {"div", Div},
+    {"pow", Pow},
+    {"neg", Neg},
+    {"exp", Exp},
+    {"log", Log},
+    {"sqrt", Sqrt},
+    {"rsqrt", Rsqrt},
+    {"abs", Abs},
+    {"sign", Sign},
+    {"sin", Sin},
+    {"cos", Cos},
+    {"tanh", Tanh},
+    {"sigmoid", Sigmoid},
+    {"relu", Relu},
+    {"gelu_erf", GeluErf},
+    {"gelu_tanh", GeluTanh},
+    {"silu", Silu},
+    {"softplus", Softplus},
+    {"scale", Scale},
+    {"add_scalar", AddScalar},
+    {"pow_scalar", PowScalar},
+    {"clamp", Clamp},
+    {"tanh_backward", TanhBackward},
+    {"sigmoid_backward", SigmoidBackward},
+    {"relu_backward", ReluBackward},
+    {"gelu_erf_backward", GeluErfBackward},
+    {"gelu_tanh_backward", GeluTanhBackward},
+    {"silu_backward", SiluBackward},
+    {"softplus_backward", SoftplusBackward},
+    {"clamp_backward", ClampBackward},
+    {"where", Where},
+    {"masked_fill", MaskedFill},
+    {"cast", Cast},
+    {"dropout", Dropout},
+    {"full", Full},
+};
+
+}  // namespace
+
+Family elementwise_kernels() { return kKernels; }
+
+}  // namespace graft::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,29 @@
+// The CPU kernels by family: Highway SIMD, the target chosen at run time; plain code owns the
+// threads.
+#pragma once
+
+#include <array>
+
+#include "kernels/kernel.h"
+
+namespace graft::cpu {
+
+using Family = std::span<const KernelEntry>;
+
+Family elementwise_kernels();
+Family reduce_kernels();
+Family shape_kernels();
+Family index_kernels();
+Family matmul_kernels();
+Family norm_kernels();
+Family loss_kernels();
+Family attention_kernels();
+Family optimizer_kernels();
+
+inline std::array<Family, 9> families() {
+  return {elementwise_kernels(), reduce_kernels(),    shape_kernels(),
+          index_kernels(),       matmul_kernels(),    norm_kernels(),
+          loss_kernels(),        attention_kernels(), optimizer_kernels()};
+}
+
+}  // namespace graft::cpu

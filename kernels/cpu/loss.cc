@@ -1,0 +1,8 @@
+// Losses.
+#include "kernels/cpu/families.h"
+
+namespace graft::cpu {
+
+Family loss_kernels() { return {}; }
+
+}  // namespace graft::cpu

@@ -1,0 +1,29 @@
+// The reference kernels by family: plain double-precision loops, the definition of each op.
+// Floating-point views are f64.
+#pragma once
+
+#include <array>
+
+#include "kernels/kernel.h"
+
+namespace graft::ref {
+
+using Family = std::span<const KernelEntry>;
+
+Family elementwise_kernels();
+Family reduce_kernels();
+Family shape_kernels();
+Family index_kernels();
+Family matmul_kernels();
+Family norm_kernels();
+Family loss_kernels();
+Family attention_kernels();
+Family optimizer_kernels();
+
+inline std::array<Family, 9> families() {
+  return {elementwise_kernels(), reduce_kernels(),    shape_kernels(),
+          index_kernels(),       matmul_kernels(),    norm_kernels(),
+          loss_kernels(),        attention_kernels(), optimizer_kernels()};
+}
+
+}  // namespace graft::ref

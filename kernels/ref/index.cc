@@ -1,0 +1,8 @@
+// Lookups and scatters.
+#include "kernels/ref/families.h"
+
+namespace graft::ref {
+
+Family index_kernels() { return {}; }
+
+}  // namespace graft::ref
