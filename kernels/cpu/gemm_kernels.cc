@@ -1,0 +1,99 @@
+// The kernels of the matrix product for each instruction set, and the choice among them.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/gemm_kernels.cc"
+#include "kernels/cpu/gemm_kernels.h"
+
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/gemm_dot-inl.h"
+#include "kernels/cpu/gemm_pack-inl.h"
+#include "kernels/cpu/gemm_tile-inl.h"
+#include "kernels/cpu/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::cpu::HWY_NAMESPACE {
+namespace gemm {
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class Op>
+HWY_INLINE void EpilogueRows(const GemmEpilogue& e, float* c, int64_t ldc, int64_t rows,
+                             int64_t columns, Op op) {
+  const hn::ScalableTag<float> d;
+  const auto n = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < rows; ++i) {
+    float* row = c + i * ldc;
+    float* pre = e.pre == nullptr ? nullptr : e.pre + i * ldc;
+    int64_t j = 0;
+    for (; j + n <= columns; j += n) {
+      auto v = hn::LoadU(d, row + j);
+      if (e.bias != nullptr) v = hn::Add(v, hn::LoadU(d, e.bias + j));
+      if (pre != nullptr) hn::StoreU(v, d, pre + j);
+      hn::StoreU(op(d, v), d, row + j);
+    }
+    if (j < columns) {
+      const auto mask = hn::FirstN(d, static_cast<size_t>(columns - j));
+      auto v = hn::MaskedLoad(mask, d, row + j);
+      if (e.bias != nullptr) v = hn::Add(v, hn::MaskedLoad(mask, d, e.bias + j));
+      if (pre != nullptr) hn::BlendedStore(v, mask, d, pre + j);
+      hn::BlendedStore(op(d, v), mask, d, row + j);
+    }
+  }
+}
+
+void Epilogue(const GemmEpilogue& e, float* c, int64_t ldc, int64_t rows, int64_t columns) {
+  const auto run = [&](auto op) HWY_ATTR { EpilogueRows(e, c, ldc, rows, columns, op); };
+  switch (e.activation) {
+    case Activation::none:
+      return run([](auto, auto v) HWY_ATTR { return v; });
+    case Activation::relu:
+      return run([](auto d, auto v) HWY_ATTR { return hn::Max(v, hn::Zero(d)); });
+    case Activation::gelu_erf:
+      return run([](auto d, auto v) HWY_ATTR { return GeluErfV(d, v); });
+    case Activation::gelu_tanh:
+      return run([](auto d, auto v) HWY_ATTR { return GeluTanhV(d, v); });
+    case Activation::silu:
+      return run([](auto d, auto v) HWY_ATTR { return hn::Mul(v, SigmoidV(d, v)); });
+    case Activation::tanh:
+      return run([](auto d, auto v) HWY_ATTR { return TanhV(d, v); });
+  }
+}
+
+// Tiles of more rows than this target's registers hold do not exist.
+template <int kM>
+constexpr auto TileOrNull() -> void (*)(const TileArgs&) {
+  if constexpr (kM <= kRows) {
+    return &Tile<kM>;
+  } else {
+    return nullptr;
+  }
+}
+
+}  // namespace gemm
+
+const GemmKernels* GemmKernelsOfTarget() {
+  using namespace gemm;
+  static constexpr GemmKernels kTable = {
+      .tile_rows = kRows,
+      .tile_columns = kColumns,
+      .tile = {nullptr, TileOrNull<1>(), TileOrNull<2>(), TileOrNull<3>(), TileOrNull<4>(),
+               TileOrNull<5>(), TileOrNull<6>(), TileOrNull<7>(), TileOrNull<8>(), TileOrNull<9>(),
+               TileOrNull<10>(), TileOrNull<11>(), TileOrNull<12>(), TileOrNull<13>(),
+               TileOrNull<14>()},
+      .pack_along_k = &PackAlongK,
+      .pack_across_k = &PackAcrossK,
+      .dot = &Dot,
+      .epilogue = &Epilogue,
+  };
+  return &kTable;
+}
+
+}  // namespace graft::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft::cpu {
+HWY_EXPORT(GemmKernelsOfTarget);
+const GemmKernels& BestGemmKernels() { return *HWY_DYNAMIC_DISPATCH(GemmKernelsOfTarget)(); }
+}  // namespace graft::cpu
+#endif

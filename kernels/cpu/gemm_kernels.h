@@ -1,0 +1,61 @@
+// What one instruction set gives to the drivers in gemm.cc: tiles, packers, dot products, epilogue.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/gemm.h"
+
+namespace graft::cpu {
+
+// Columns of a packed panel: two vectors of AVX-512, four of AVX2.
+inline constexpr int64_t kPanel = 32;
+inline constexpr int kMostTileRows = 14;
+
+// C tile (+)= a b. `a` is packed: element (r, k) at a[k * rows + r] with the tile's own row count.
+struct TileArgs {
+  const float* a;
+  const float* b;
+  int64_t b_step;  // from one k to the next
+  int64_t k;
+  float* c;
+  int64_t ldc;
+  bool accumulate;
+  const float* prefetch;  // fetched into L2 on the side, `prefetch_lines` lines per two k; or null
+  int prefetch_lines;
+};
+
+// Writes out[k * width + r] = alpha * element (r, k) for r < rows, and 0 for rows <= r < width.
+struct PackArgs {
+  const float* src;
+  int64_t stride;
+  int64_t rows, width, k;
+  float alpha;
+  float* out;
+};
+
+// c[i][j] (+)= alpha * sum over k of a[i][k] b[j][k].
+struct DotArgs {
+  const float *a, *b;
+  int64_t lda, ldb;
+  int64_t m, n, k;
+  float* c;
+  int64_t ldc;
+  bool accumulate;
+  float alpha;
+};
+
+struct GemmKernels {
+  int tile_rows;                                     // most rows of a tile
+  int tile_columns;                                  // divides kPanel
+  void (*tile[kMostTileRows + 1])(const TileArgs&);  // by number of rows; [0] is null
+  void (*pack_along_k)(const PackArgs&);             // (r, k) at src[r * stride + k]
+  void (*pack_across_k)(const PackArgs&);            // (r, k) at src[k * stride + r]
+  void (*dot)(const DotArgs&);
+  // Bias and activation of c[0..rows)[0..columns); the bias pointer is that of the first column.
+  void (*epilogue)(const GemmEpilogue&, float* c, int64_t ldc, int64_t rows, int64_t columns);
+};
+
+// Of the best instruction set that this CPU supports (or that a test allows).
+const GemmKernels& BestGemmKernels();
+
+}  // namespace graft::cpu

@@ -1,0 +1,170 @@
+// The register tile of the matrix product. Included once per target.
+#if defined(GRAFT_KERNELS_CPU_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GRAFT_KERNELS_CPU_GEMM_TILE_INL_H_
+#undef GRAFT_KERNELS_CPU_GEMM_TILE_INL_H_
+#else
+#define GRAFT_KERNELS_CPU_GEMM_TILE_INL_H_
+#endif
+
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+#include "kernels/cpu/gemm_kernels.h"
+
+HWY_BEFORE_NAMESPACE();
+// A namespace of its own: per-target names of all kernel files meet in the parent.
+namespace graft::cpu::HWY_NAMESPACE::gemm {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Rows and vectors of the largest tile: accumulators, one row of B and one broadcast element of A
+// must fit the registers (31 of 32 for 14x2, 15 of 16 for 6x2), or they are spilled in the inner
+// loop.
+using TileTag = hn::CappedTag<float, 16>;
+inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(TileTag()));
+#if HWY_ARCH_ARM_A64
+inline constexpr int kVectors = 4, kRows = 6;
+#elif HWY_TARGET == HWY_SCALAR
+inline constexpr int kVectors = 4, kRows = 3;
+#else
+inline constexpr int kVectors = 2, kRows = kLanes >= 16 ? 14 : 6;
+#endif
+inline constexpr int kColumns = kVectors * kLanes;
+static_assert(kPanel % kColumns == 0 && kRows <= kMostTileRows);
+
+using TileVec = hn::Vec<TileTag>;
+
+// A row of the tile, and a tile as its first row and the rest. Named members and recursion instead
+// of arrays and loops: nothing is left for the optimizer that it could decide to keep in memory.
+template <int kN>
+struct Vectors {
+  TileVec head;
+  Vectors<kN - 1> tail;
+};
+template <>
+struct Vectors<0> {};
+
+template <int kN>
+HWY_INLINE void Load(const float* HWY_RESTRICT p, Vectors<kN>& row) {
+  if constexpr (kN > 0) {
+    row.head = hn::LoadU(TileTag(), p);
+    Load(p + kLanes, row.tail);
+  }
+}
+
+template <int kN>
+HWY_INLINE void Store(const Vectors<kN>& row, float* HWY_RESTRICT p) {
+  if constexpr (kN > 0) {
+    hn::StoreU(row.head, TileTag(), p);
+    Store(row.tail, p + kLanes);
+  }
+}
+
+template <int kN>
+HWY_INLINE void Clear(Vectors<kN>& row) {
+  if constexpr (kN > 0) {
+    row.head = hn::Zero(TileTag());
+    Clear(row.tail);
+  }
+}
+
+template <int kN>
+HWY_INLINE void MulAddRow(TileVec a, const Vectors<kN>& b, Vectors<kN>& row) {
+  if constexpr (kN > 0) {
+    row.head = hn::MulAdd(a, b.head, row.head);
+    MulAddRow(a, b.tail, row.tail);
+  }
+}
+
+template <int kM>
+struct Accumulators {
+  Vectors<kVectors> head;
+  Accumulators<kM - 1> tail;
+};
+template <>
+struct Accumulators<0> {};
+
+template <int kM>
+HWY_INLINE void LoadTile(const float* HWY_RESTRICT c, int64_t ldc, Accumulators<kM>& tile) {
+  if constexpr (kM > 0) {
+    Load(c, tile.head);
+    LoadTile(c + ldc, ldc, tile.tail);
+  }
+}
+
+template <int kM>
+HWY_INLINE void ClearTile(const float* HWY_RESTRICT c, int64_t ldc, Accumulators<kM>& tile) {
+  if constexpr (kM > 0) {
+    // The lines are written at the end; fetch them meanwhile.
+    hwy::Prefetch(c);
+    hwy::Prefetch(c + kColumns - 1);
+    Clear(tile.head);
+    ClearTile(c + ldc, ldc, tile.tail);
+  }
+}
+
+template <int kM>
+HWY_INLINE void StoreTile(const Accumulators<kM>& tile, float* HWY_RESTRICT c, int64_t ldc) {
+  if constexpr (kM > 0) {
+    Store(tile.head, c);
+    StoreTile(tile.tail, c + ldc, ldc);
+  }
+}
+
+template <int kM>
+HWY_INLINE void MulAddColumn(const float* HWY_RESTRICT a, const Vectors<kVectors>& b,
+                             Accumulators<kM>& tile) {
+  if constexpr (kM > 0) {
+    MulAddRow(hn::Set(TileTag(), *a), b, tile.head);
+    MulAddColumn(a + 1, b, tile.tail);
+  }
+}
+
+template <int kM>
+HWY_INLINE void Step(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b,
+                     Accumulators<kM>& tile) {
+  Vectors<kVectors> row;
+  Load(b, row);
+  MulAddColumn(a, row, tile);
+}
+
+template <int kM, bool kPrefetch>
+HWY_INLINE void Run(const TileArgs& t) {
+  Accumulators<kM> tile;
+  if (t.accumulate) {
+    LoadTile(t.c, t.ldc, tile);
+  } else {
+    ClearTile(t.c, t.ldc, tile);
+  }
+  const float* HWY_RESTRICT a = t.a;
+  const float* HWY_RESTRICT b = t.b;
+  const float* next = t.prefetch;
+  const int64_t step = t.b_step;
+  int64_t pairs = t.k / 2;
+#pragma GCC unroll 1
+  for (; pairs > 0; --pairs) {
+    if constexpr (kPrefetch) {
+      const float* end = next + 16 * t.prefetch_lines;
+#pragma GCC unroll 1
+      for (; next != end; next += 16) __builtin_prefetch(next, 0, 2);
+    }
+    Step(a, b, tile);
+    Step(a + kM, b + step, tile);
+    a += 2 * kM;
+    b += 2 * step;
+  }
+  if (t.k % 2 != 0) Step(a, b, tile);
+  StoreTile(tile, t.c, t.ldc);
+}
+
+template <int kM>
+void Tile(const TileArgs& t) {
+  if (t.prefetch != nullptr) {
+    Run<kM, true>(t);
+  } else {
+    Run<kM, false>(t);
+  }
+}
+
+}  // namespace graft::cpu::HWY_NAMESPACE::gemm
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggle
