@@ -91,8 +91,22 @@ void ParamStore::check(const Graph& graph) const {
     throw GraphError("the stored parameters do not fit the graph:{}", problems);
 }
 
+Tensor ParamStore::derived(const std::string& name, const Type& type) {
+  Derived& d = derived_[name];
+  if (d.tensor.empty()) d.tensor = Tensor(type.dtype, type.shape);
+  return d.tensor;
+}
+
+bool ParamStore::derived_is_current(const std::string& name) const {
+  const auto it = derived_.find(name);
+  return it != derived_.end() && it->second.version == version_;
+}
+
+void ParamStore::mark_current(const std::string& name) { derived_[name].version = version_; }
+
 ParamStore ParamStore::copy_of(const std::vector<std::string>& names) const {
   ParamStore store = *this;
+  store.derived_.clear();
   for (const std::string& name : names) store.set(name, get(name).clone());
   return store;
 }

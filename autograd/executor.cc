@@ -1,0 +1,189 @@
+#include "autograd/executor.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+
+#include "autograd/op.h"
+#include "core/error.h"
+
+namespace graft {
+
+Executor::Executor(std::shared_ptr<const Program> program, ParamStore& store, std::shared_ptr<Arena> arena)
+    : program_(std::move(program)), store_(store), arena_(std::move(arena)) {
+  if (arena_ == nullptr) arena_ = std::make_shared<Arena>(program_->arena_bytes);
+  if (arena_->bytes() < program_->arena_bytes) {
+    throw BudgetError("the arena has {} bytes, the program needs {}", arena_->bytes(), program_->arena_bytes);
+  }
+  for (const Node& n : program_->graph.nodes()) {
+    if (n.op->name == "input") {
+      inputs_[n.attrs.as<NameAttrs>().name] = Tensor(n.outputs[0].dtype, n.outputs[0].shape);
+    }
+  }
+  node_seconds_.resize(program_->graph.nodes().size());
+  bind();
+}
+
+View Executor::view(Value v) const {
+  if (!v.valid()) return {.present = false};
+  const Type& t = program_->graph.type(v);
+  const int32_t b = program_->place[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)];
+  return {data_[static_cast<size_t>(b)], t.dtype, t.shape, true};
+}
+
+void Executor::bind() {
+  const Program& p = *program_;
+  store_.check(p.graph);
+  data_.assign(p.buffers.size(), nullptr);
+  persistent_.assign(p.buffers.size(), {});
+  views_.clear();
+  bound_.clear();
+  for (size_t b = 0; b < p.buffers.size(); ++b) {
+    const Program::Buffer& buffer = p.buffers[b];
+    if (buffer.kind == Program::Kind::arena || buffer.kind == Program::Kind::workspace) {
+      data_[b] = arena_->data() + buffer.offset;
+    } else if (buffer.kind == Program::Kind::input) {
+      data_[b] = inputs_.at(buffer.name).bytes();
+    } else if (buffer.kind == Program::Kind::param) {
+      persistent_[b] = store_.get(buffer.name);
+      data_[b] = persistent_[b].bytes();
+    }
+  }
+  auto make_call = [&](const Node& n, int32_t id) {
+    std::vector<View> in, out;
+    for (const Value v : n.inputs) in.push_back(view(v));
+    for (size_t k = 0; k < n.outputs.size(); ++k) out.push_back(view({id, static_cast<int32_t>(k)}));
+    const size_t in_count = in.size();
+    in.insert(in.end(), out.begin(), out.end());
+    views_.push_back(std::move(in));
+    const std::span<const View> all = views_.back();
+    return KernelCall{all.subspan(0, in_count), all.subspan(in_count), &n.attrs, nullptr};
+  };
+  // What depends on frozen parameters alone is computed here, once per store.
+  for (size_t i = 0; i < p.once.size(); ++i) {
+    if (!p.once[i]) continue;
+    const Node& n = p.graph.nodes()[i];
+    for (size_t k = 0; k < n.outputs.size(); ++k) {
+      const auto b = static_cast<size_t>(p.place[i][k]);
+      persistent_[b] = store_.derived(p.buffers[b].name, n.outputs[k]);
+      data_[b] = persistent_[b].bytes();
+    }
+    if (store_.derived_is_current(p.buffers[static_cast<size_t>(p.place[i][0])].name)) continue;
+    const KernelEntry* kernel = find_kernel(p.backend, n.op->name);
+    KernelCall call = make_call(n, static_cast<int32_t>(i));
+    std::shared_ptr<void> scratch;
+    if (kernel->workspace != nullptr) {
+      scratch = allocate_aligned(kernel->workspace(call));
+      call.workspace = scratch.get();
+    }
+    kernel->run(call);
+    store_.mark_current(p.buffers[static_cast<size_t>(p.place[i][0])].name);
+  }
+
+  for (const Program::Step& step : p.steps) {
+    Bound bound;
+    bound.node = step.node;
+    switch (step.action) {
+      case Program::Action::run:
+      case Program::Action::recompute: {
+        const Node& n = p.graph.node(step.node);
+        if (n.op->view_of >= 0) continue;  // the same bytes: nothing to do
+        bound.kernel = find_kernel(p.backend, n.op->name);
+        bound.call = make_call(n, step.node);
+        auto reach = [&](int32_t b) {
+          const Program::Buffer& buffer = p.buffers[static_cast<size_t>(b)];
+          if (buffer.kind == Program::Kind::arena || buffer.kind == Program::Kind::workspace) {
+            bound.end = std::max(bound.end, buffer.offset + buffer.bytes);
+          }
+        };
+        for (int32_t b : p.place[static_cast<size_t>(step.node)]) reach(b);
+        if (const int32_t w = p.workspace[static_cast<size_t>(step.node)]; w >= 0) {
+          reach(w);
+          bound.call.workspace = data_[static_cast<size_t>(w)];
+        }
+        break;
+      }
+      case Program::Action::free:
+        bound.freed = static_cast<std::byte*>(data_[static_cast<size_t>(step.buffer)]);
+        bound.bytes = p.buffers[static_cast<size_t>(step.buffer)].bytes;
+        break;
+      case Program::Action::write: {
+        const auto& [name, v] = p.graph.assignments()[static_cast<size_t>(step.node)];
+        bound.to = store_.get(name).bytes();
+        bound.from = view(v).data;
+        bound.bytes = p.graph.type(v).bytes();
+        break;
+      }
+    }
+    bound_.push_back(bound);
+  }
+  bound_version_ = store_.version();
+}
+
+Tensor& Executor::input(const std::string& name) {
+  const auto it = inputs_.find(name);
+  if (it == inputs_.end()) throw GraphError("the program has no input '{}'", name);
+  return it->second;
+}
+
+void Executor::set_input(const std::string& name, const Tensor& value) {
+  Tensor& t = input(name);
+  if (t.shape() != value.shape() || t.dtype() != value.dtype()) {
+    throw ShapeError("input '{}' should be {}{} but is {}{}", name, graft::name_of(t.dtype()), t.shape().str(),
+                     graft::name_of(value.dtype()), value.shape().str());
+  }
+  if (t.size_bytes() > 0) std::memcpy(t.bytes(), value.bytes(), t.size_bytes());
+}
+
+void Executor::run() {
+  if (store_.version() != bound_version_) bind();  // parameters were replaced since
+  using Clock = std::chrono::steady_clock;
+  for (const Bound& b : bound_) {
+    if (b.kernel != nullptr) {
+      high_water_ = std::max(high_water_, b.end);
+      if (!profile_) {
+        b.kernel->run(b.call);
+        continue;
+      }
+      const auto start = Clock::now();
+      b.kernel->run(b.call);
+      node_seconds_[static_cast<size_t>(b.node)] += std::chrono::duration<double>(Clock::now() - start).count();
+    } else if (b.to != nullptr) {
+      std::memcpy(b.to, b.from, b.bytes);
+    } else if (poison_ && b.freed != nullptr) {
+      const bool result = std::ranges::any_of(program_->graph.outputs(), [&](const auto& o) { return view(o.second).data == b.freed; });
+      if (!result) std::fill_n(reinterpret_cast<float*>(b.freed), b.bytes / 4, std::numeric_limits<float>::quiet_NaN());
+    }
+  }
+  if (profile_) ++profiled_runs_;
+}
+
+Tensor Executor::output(const std::string& name) const {
+  const View v = view(program_->graph.output(name));
+  return Tensor(v.dtype, v.shape, v.data, arena_);
+}
+
+void Executor::set_profile(bool on) {
+  profile_ = on;
+  profiled_runs_ = 0;
+  std::ranges::fill(node_seconds_, 0);
+}
+
+std::vector<OpTime> Executor::profile() const {
+  std::map<std::string_view, OpTime> by_op;
+  for (const Bound& b : bound_) {
+    if (b.kernel == nullptr) continue;
+    const Node& n = program_->graph.node(b.node);
+    OpTime& t = by_op[n.op->name];
+    t.op = n.op->name;
+    t.calls += profiled_runs_;
+    t.seconds += node_seconds_[static_cast<size_t>(b.node)];
+    t.flops += static_cast<double>(profiled_runs_) * cost_of(program_->graph, n).flops;
+  }
+  std::vector<OpTime> times;
+  for (auto& [name, t] : by_op) times.push_back(t);
+  std::ranges::sort(times, std::greater{}, &OpTime::seconds);
+  return times;
+}
+
+}  // namespace graft

@@ -1,0 +1,13 @@
+// Removes what no result needs.
+#pragma once
+
+#include <vector>
+
+#include "autograd/graph.h"
+
+namespace graft {
+
+// For each node, whether a named output or an assignment depends on it.
+std::vector<bool> live_nodes(const Graph& graph);
+
+}  // namespace graft

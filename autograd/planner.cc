@@ -1,0 +1,335 @@
+#include "autograd/planner.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <queue>
+#include <set>
+
+#include "autograd/op.h"
+#include "autograd/passes/dead_code.h"
+#include "core/error.h"
+
+namespace graft {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+class Planner {
+ public:
+  Planner(const Graph& graph, const PlanOptions& options) : options_(options) {
+    p_.graph = graph;
+    p_.backend = options.backend;
+  }
+
+  Program run() {
+    live_ = live_nodes(p_.graph);
+    find_once();
+    order_nodes();
+    count_reads();
+    place_values();
+    lay_out();
+    for (int32_t id : order_) p_.flops += cost_of(p_.graph, p_.graph.node(id)).flops;
+    return std::move(p_);
+  }
+
+ private:
+  const Node& node(int32_t id) const { return p_.graph.node(id); }
+  static bool is_leaf(const Node& n) { return n.op->name == "input" || n.op->name == "param"; }
+
+  // Nodes that depend on frozen parameters alone are computed once and kept: packed weights, transposed tables. Constants are
+  // cheaper to refill than to keep.
+  void find_once() {
+    std::set<std::string> changing;
+    for (const auto& [name, v] : p_.graph.assignments()) changing.insert(name);
+    const size_t count = p_.graph.nodes().size();
+    p_.once.assign(count, false);
+    std::vector<bool> frozen(count, false);
+    for (size_t i = 0; i < count; ++i) {
+      const Node& n = p_.graph.nodes()[i];
+      if (n.op->name == "param") {
+        const Param& param = p_.graph.param(n.attrs.as<NameAttrs>().name);
+        frozen[i] = !param.trainable && param.kind == Param::Kind::weight && !changing.contains(param.name);
+      } else if (!n.inputs.empty() && n.op->view_of < 0) {
+        frozen[i] = std::ranges::all_of(n.inputs, [&](Value v) { return !v.valid() || frozen[static_cast<size_t>(v.node)]; });
+        p_.once[i] = frozen[i] && live_[i];
+      } else if (n.op->view_of >= 0) {
+        frozen[i] = frozen[static_cast<size_t>(n.inputs[0].node)];
+      }
+    }
+  }
+
+  // The graph's own order, except that an update in place waits for everyone who reads the old value.
+  void order_nodes() {
+    const auto count = static_cast<int32_t>(p_.graph.nodes().size());
+    std::vector<std::vector<int32_t>> after(static_cast<size_t>(count));
+    std::vector<int32_t> pending(static_cast<size_t>(count), 0);
+    auto edge = [&](int32_t from, int32_t to) {
+      after[static_cast<size_t>(from)].push_back(to);
+      ++pending[static_cast<size_t>(to)];
+    };
+    const Uses uses(p_.graph.nodes());
+    for (int32_t i = 0; i < count; ++i) {
+      if (!live_[static_cast<size_t>(i)]) continue;
+      const Node& n = node(i);
+      for (const Value v : n.inputs) {
+        if (v.valid()) edge(v.node, i);
+      }
+      for (int8_t updated : n.op->updates) {
+        if (updated < 0) continue;
+        for (const Use& u : uses.of(n.inputs[static_cast<size_t>(updated)])) {
+          if (u.node != i && live_[static_cast<size_t>(u.node)]) edge(u.node, i);
+        }
+      }
+    }
+    std::priority_queue<int32_t, std::vector<int32_t>, std::greater<>> ready;
+    for (int32_t i = 0; i < count; ++i) {
+      if (live_[static_cast<size_t>(i)] && pending[static_cast<size_t>(i)] == 0) ready.push(i);
+    }
+    size_t wanted = static_cast<size_t>(std::ranges::count(live_, true));
+    while (!ready.empty()) {
+      const int32_t id = ready.top();
+      ready.pop();
+      --wanted;
+      if (!is_leaf(node(id)) && !p_.once[static_cast<size_t>(id)]) order_.push_back(id);
+      for (int32_t next : after[static_cast<size_t>(id)]) {
+        if (--pending[static_cast<size_t>(next)] == 0) ready.push(next);
+      }
+    }
+    if (wanted != 0) {
+      throw GraphError("updates in place cannot be ordered: two of them read each other's old values");
+    }
+  }
+
+  // Positions in order_ at which each value is read for the last time; results are read at the very end.
+  void count_reads() {
+    const auto end = static_cast<int32_t>(order_.size());
+    last_read_.resize(p_.graph.nodes().size());
+    for (size_t i = 0; i < last_read_.size(); ++i) last_read_[i].assign(p_.graph.nodes()[i].outputs.size(), -1);
+    for (int32_t at = 0; at < end; ++at) {
+      for (const Value v : node(order_[static_cast<size_t>(at)]).inputs) {
+        if (v.valid()) last_read_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)] = at;
+      }
+    }
+    for (const auto* named : {&p_.graph.outputs(), &p_.graph.assignments()}) {
+      for (const auto& [name, v] : *named) last_read_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)] = end;
+    }
+  }
+
+  int32_t add_buffer(Program::Kind kind, size_t bytes, std::string name = {}) {
+    p_.buffers.push_back({kind, kind == Program::Kind::arena || kind == Program::Kind::workspace ? aligned(bytes) : bytes, 0,
+                          std::move(name)});
+    return static_cast<int32_t>(p_.buffers.size()) - 1;
+  }
+
+  int32_t buffer_of(Value v) const { return p_.place[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)]; }
+
+  void place_values() {
+    const size_t count = p_.graph.nodes().size();
+    p_.place.resize(count);
+    p_.workspace.assign(count, -1);
+    for (size_t i = 0; i < count; ++i) {
+      p_.place[i].assign(p_.graph.nodes()[i].outputs.size(), -1);
+      if (!live_[i]) continue;
+      const Node& n = p_.graph.nodes()[i];
+      if (is_leaf(n)) {
+        const auto kind = n.op->name == "input" ? Program::Kind::input : Program::Kind::param;
+        p_.place[i][0] = add_buffer(kind, n.outputs[0].bytes(), n.attrs.as<NameAttrs>().name);
+      } else if (p_.once[i]) {
+        for (size_t k = 0; k < n.outputs.size(); ++k) {
+          p_.place[i][k] = add_buffer(Program::Kind::derived, n.outputs[k].bytes(), derived_name(static_cast<int32_t>(i), k));
+        }
+      }
+    }
+    expiry_.assign(p_.buffers.size(), -1);
+    for (size_t at = 0; at < order_.size(); ++at) place_node(order_[at], static_cast<int32_t>(at));
+
+    // Steps: each run, followed by what dies with it.
+    const auto end = static_cast<int32_t>(order_.size());
+    std::vector<std::vector<int32_t>> dying(order_.size() + 1);
+    for (size_t b = 0; b < p_.buffers.size(); ++b) {
+      const Program::Kind kind = p_.buffers[b].kind;
+      if (kind == Program::Kind::arena || kind == Program::Kind::workspace) {
+        dying[static_cast<size_t>(std::min(expiry_[b], end))].push_back(static_cast<int32_t>(b));
+      }
+    }
+    for (int32_t at = 0; at < end; ++at) {
+      p_.steps.push_back({Program::Action::run, order_[static_cast<size_t>(at)], -1});
+      for (int32_t b : dying[static_cast<size_t>(at)]) p_.steps.push_back({Program::Action::free, -1, b});
+    }
+    for (size_t i = 0; i < p_.graph.assignments().size(); ++i) {
+      const auto& [name, v] = p_.graph.assignments()[i];
+      const Program::Buffer& b = p_.buffers[static_cast<size_t>(buffer_of(v))];
+      if (b.kind != Program::Kind::param || b.name != name) {
+        p_.steps.push_back({Program::Action::write, static_cast<int32_t>(i), -1});
+      }
+    }
+    for (int32_t b : dying[order_.size()]) p_.steps.push_back({Program::Action::free, -1, b});
+  }
+
+  void place_node(int32_t id, int32_t at) {
+    const Node& n = node(id);
+    for (size_t k = 0; k < n.outputs.size(); ++k) {
+      int32_t b = -1;
+      if (n.op->view_of >= 0) {
+        b = buffer_of(n.inputs[static_cast<size_t>(n.op->view_of)]);
+      } else if (k < n.op->updates.size() && n.op->updates[k] >= 0) {
+        b = buffer_of(n.inputs[static_cast<size_t>(n.op->updates[k])]);
+      } else if (k == 0 && options_.in_place) {
+        b = overwritable_input(n, at);
+      }
+      if (b < 0) b = add_buffer(Program::Kind::arena, n.outputs[k].bytes());
+      expiry_.resize(p_.buffers.size(), -1);
+      p_.place[static_cast<size_t>(id)][k] = b;
+      // Views and in-place results prolong the life of what they stand in.
+      const int32_t last = std::max(at, last_read_[static_cast<size_t>(id)][k]);
+      expiry_[static_cast<size_t>(b)] = std::max(expiry_[static_cast<size_t>(b)], last);
+    }
+    // A view's life is known only when its readers are: look ahead through chains of views.
+    if (size_t bytes = workspace_bytes(n); bytes > 0) {
+      const int32_t b = add_buffer(Program::Kind::workspace, bytes);
+      expiry_.resize(p_.buffers.size(), -1);
+      expiry_[static_cast<size_t>(b)] = at;
+      p_.workspace[static_cast<size_t>(id)] = b;
+    }
+  }
+
+  int32_t overwritable_input(const Node& n, int32_t at) const {
+    for (size_t i = 0; i < n.inputs.size(); ++i) {
+      const Value v = n.inputs[i];
+      if (!(n.op->in_place >> i & 1) || !v.valid() || p_.graph.type(v) != n.outputs[0]) continue;
+      const int32_t b = buffer_of(v);
+      if (p_.buffers[static_cast<size_t>(b)].kind != Program::Kind::arena || expiry_[static_cast<size_t>(b)] > at ||
+          outlives(v, at)) {
+        continue;
+      }
+      // Another operand that stands in the same bytes must be the very same value.
+      const bool shared = std::ranges::any_of(n.inputs, [&](Value o) { return o.valid() && o != v && buffer_of(o) == b; });
+      if (!shared) return b;
+    }
+    return -1;
+  }
+
+  // Whether some value in v's buffer is read after `at`. expiry_ covers every value placed so far; all readers of those are known.
+  bool outlives(Value v, int32_t at) const { return expiry_[static_cast<size_t>(buffer_of(v))] > at; }
+
+  size_t workspace_bytes(const Node& n) const {
+    const KernelEntry* kernel = n.op->view_of >= 0 ? nullptr : find_kernel(p_.backend, n.op->name);
+    if (kernel == nullptr) {
+      if (n.op->view_of >= 0) return 0;
+      throw DeviceError("op '{}' at '{}' has no {} kernel", n.op->name, n.scope, name_of(p_.backend));
+    }
+    if (kernel->workspace == nullptr) return 0;
+    std::vector<View> in, out;
+    for (const Value v : n.inputs) {
+      if (v.valid()) {
+        in.push_back({nullptr, p_.graph.type(v).dtype, p_.graph.type(v).shape, true});
+      } else {
+        in.push_back({.present = false});
+      }
+    }
+    for (const Type& t : n.outputs) out.push_back({nullptr, t.dtype, t.shape, true});
+    return kernel->workspace({in, out, &n.attrs, nullptr});
+  }
+
+  // Names the value by what it is computed from, so that every program on the same store finds the same bytes.
+  std::string derived_name(int32_t id, size_t output) const {
+    const Node& n = node(id);
+    if (n.op->name == "param") return n.attrs.as<NameAttrs>().name;
+    std::string text = fmt::format("{}{{{}}}", n.op->name, n.attrs.str());
+    if (output > 0) text += fmt::format(".{}", output);
+    text += "(";
+    for (const Value v : n.inputs) text += (v.valid() ? derived_name(v.node, static_cast<size_t>(v.output)) : "-") + ",";
+    return text + ")";
+  }
+
+  void lay_out();
+
+  PlanOptions options_;
+  Program p_;
+  std::vector<bool> live_;
+  std::vector<int32_t> order_;
+  std::vector<std::vector<int32_t>> last_read_;
+  std::vector<int32_t> expiry_;  // [buffer]: position in order_ after which it is dead
+};
+
+// Lives in steps, then offsets: buffers in several orders, each at the lowest place that is free during its life; the best order wins.
+void Planner::lay_out() {
+  std::vector<int32_t> mine;
+  for (size_t s = 0; s < p_.steps.size(); ++s) {
+    const Program::Step& step = p_.steps[s];
+    const auto at = static_cast<int32_t>(s);
+    if (step.action == Program::Action::run) {
+      auto start = [&](int32_t b) {
+        Program::Buffer& buffer = p_.buffers[static_cast<size_t>(b)];
+        if ((buffer.kind == Program::Kind::arena || buffer.kind == Program::Kind::workspace) && buffer.first < 0) {
+          buffer.first = at;
+          mine.push_back(b);
+        }
+      };
+      for (int32_t b : p_.place[static_cast<size_t>(step.node)]) start(b);
+      if (const int32_t b = p_.workspace[static_cast<size_t>(step.node)]; b >= 0) start(b);
+    } else if (step.action == Program::Action::free) {
+      p_.buffers[static_cast<size_t>(step.buffer)].last = at;
+    }
+  }
+  const std::vector<size_t> timeline = memory_timeline(p_);
+  for (size_t bytes : timeline) p_.live_bytes = std::max(p_.live_bytes, bytes);
+
+  using Better = std::function<bool(const Program::Buffer&, const Program::Buffer&)>;
+  const Better orders[] = {
+      [](const auto& a, const auto& b) { return a.bytes > b.bytes; },
+      [](const auto& a, const auto& b) { return a.last - a.first > b.last - b.first; },
+      [](const auto& a, const auto& b) {
+        return static_cast<double>(a.bytes) * (a.last - a.first) > static_cast<double>(b.bytes) * (b.last - b.first);
+      },
+      [](const auto& a, const auto& b) { return a.first < b.first; },
+  };
+  std::vector<size_t> best;
+  size_t best_bytes = SIZE_MAX;
+  for (const Better& better : orders) {
+    std::vector<int32_t> sorted = mine;
+    std::ranges::stable_sort(sorted, [&](int32_t a, int32_t b) {
+      return better(p_.buffers[static_cast<size_t>(a)], p_.buffers[static_cast<size_t>(b)]);
+    });
+    std::vector<size_t> offsets(p_.buffers.size(), 0);
+    std::vector<int32_t> placed;  // by offset
+    size_t top = 0;
+    for (int32_t id : sorted) {
+      const Program::Buffer& b = p_.buffers[static_cast<size_t>(id)];
+      size_t offset = 0;
+      for (int32_t other : placed) {
+        const Program::Buffer& o = p_.buffers[static_cast<size_t>(other)];
+        const size_t low = offsets[static_cast<size_t>(other)];
+        if (o.last < b.first || b.last < o.first) continue;
+        if (low >= offset + b.bytes) break;
+        offset = std::max(offset, low + o.bytes);
+      }
+      offsets[static_cast<size_t>(id)] = offset;
+      const auto where = std::ranges::upper_bound(placed, offset, {}, [&](int32_t o) { return offsets[static_cast<size_t>(o)]; });
+      placed.insert(where, id);
+      top = std::max(top, offset + b.bytes);
+    }
+    if (top < best_bytes) {
+      best_bytes = top;
+      best = std::move(offsets);
+    }
+    if (best_bytes == p_.live_bytes) break;
+  }
+  p_.arena_bytes = mine.empty() ? 0 : best_bytes;
+  for (int32_t id : mine) p_.buffers[static_cast<size_t>(id)].offset = best[static_cast<size_t>(id)];
+
+  std::set<std::string> counted;  // several leaves of one name are one buffer
+  for (const Program::Buffer& b : p_.buffers) {
+    const bool persistent = b.kind != Program::Kind::arena && b.kind != Program::Kind::workspace;
+    if (persistent && counted.insert(b.name).second) p_.persistent_bytes += b.bytes;
+  }
+}
+
+}  // namespace
+
+Program plan(const Graph& graph, const PlanOptions& options) { return Planner(graph, options).run(); }
+
+}  // namespace graft

@@ -1,0 +1,18 @@
+// Orders a graph, decides how long each value lives and where in one arena it stands.
+#pragma once
+
+#include "autograd/graph.h"
+#include "autograd/program.h"
+
+namespace graft {
+
+struct PlanOptions {
+  Backend backend = Backend::cpu;
+  bool in_place = true;  // let outputs overwrite inputs that die
+};
+
+// The program of a graph. Dead nodes are left out; results named by Graph::outputs stay readable until the next run.
+// Throws DeviceError for an op without a kernel, GraphError for assignments that cannot be ordered.
+Program plan(const Graph& graph, const PlanOptions& options = {});
+
+}  // namespace graft
