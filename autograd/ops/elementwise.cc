@@ -69,9 +69,11 @@ Values vjp_mul(VjpCall& c) {
   return {c.need(0) ? mul(c.b, c.grad(), c.in(1)) : Value{},
           c.need(1) ? mul(c.b, c.grad(), c.in(0)) : Value{}};
 }
+// -(dy/y) x / y: unlike with the quotient itself, each step stays in range where the result does.
 Values vjp_div(VjpCall& c) {
-  const Value dx = div(c.b, c.grad(), c.in(1));
-  return {dx, c.need(1) ? neg(c.b, mul(c.b, dx, c.out())) : Value{}};
+  return {c.need(0) ? div(c.b, c.grad(), c.in(1)) : Value{},
+          c.need(1) ? neg(c.b, div(c.b, mul(c.b, div(c.b, c.grad(), c.in(1)), c.in(0)), c.in(1)))
+                    : Value{}};
 }
 Values vjp_pow(VjpCall& c) {  // d x^y = y x^(y-1) dx + x^y log(x) dy
   Values g(2);
@@ -183,11 +185,12 @@ Family elementwise_ops() { return kOps; }
 #define GRAFT_BINARY(name) \
   Value name(Builder& b, Value x, Value y) { return b.node(#name, {x, y}); }
 GRAFT_BINARY(add)
-GRAFT_BINARY(sub) GRAFT_BINARY(mul) GRAFT_BINARY(div) GRAFT_BINARY(pow) GRAFT_UNARY(neg)
-    GRAFT_UNARY(exp) GRAFT_UNARY(log) GRAFT_UNARY(sqrt) GRAFT_UNARY(rsqrt) GRAFT_UNARY(abs)
-        GRAFT_UNARY(sign) GRAFT_UNARY(sin) GRAFT_UNARY(cos) GRAFT_UNARY(tanh) GRAFT_UNARY(sigmoid)
-            GRAFT_UNARY(relu) GRAFT_UNARY(gelu_erf) GRAFT_UNARY(gelu_tanh) GRAFT_UNARY(silu)
-                GRAFT_UNARY(softplus) GRAFT_UNARY(stop_gradient)
+GRAFT_BINARY(sub)
+GRAFT_BINARY(mul) GRAFT_BINARY(div) GRAFT_BINARY(pow) GRAFT_UNARY(neg) GRAFT_UNARY(exp)
+    GRAFT_UNARY(log) GRAFT_UNARY(sqrt) GRAFT_UNARY(rsqrt) GRAFT_UNARY(abs) GRAFT_UNARY(sign)
+        GRAFT_UNARY(sin) GRAFT_UNARY(cos) GRAFT_UNARY(tanh) GRAFT_UNARY(sigmoid) GRAFT_UNARY(relu)
+            GRAFT_UNARY(gelu_erf) GRAFT_UNARY(gelu_tanh) GRAFT_UNARY(silu) GRAFT_UNARY(softplus)
+                GRAFT_UNARY(stop_gradient)
 #undef GRAFT_UNARY
 #undef GRAFT_BINARY
 

@@ -1,8 +1,18 @@
-// Lookups and scatters.
+// Lookups and scatters in double.
+#include "kernels/move.h"
 #include "kernels/ref/families.h"
 
 namespace graft::ref {
-
-Family index_kernels() { return {}; }
-
+namespace {
+constexpr KernelEntry kKernels[] = {
+    {"embedding", move::Embedding},
+    {"embedding_backward", move::EmbeddingBackward<double>},
+    {"gather", move::Gather},
+    {"scatter", move::Scatter},
+    {"scatter_add", move::ScatterAs<double, true>},
+    {"index_select", move::IndexSelect},
+    {"index_add", move::IndexAdd<double>},
+};
+}  // namespace
+Family index_kernels() { return kKernels; }
 }  // namespace graft::ref

@@ -1,8 +1,14 @@
-// Losses.
+// Losses over double.
+#include "kernels/loss.h"
+
 #include "kernels/ref/families.h"
 
 namespace graft::ref {
-
-Family loss_kernels() { return {}; }
-
+namespace {
+constexpr KernelEntry kKernels[] = {{"cross_entropy", loss::CrossEntropy<double>},
+                                    {"cross_entropy_backward", loss::CrossEntropyBackward<double>},
+                                    {"bce", loss::Bce<double>},
+                                    {"bce_backward", loss::BceBackward<double>}};
+}  // namespace
+Family loss_kernels() { return kKernels; }
 }  // namespace graft::ref

@@ -1,8 +1,12 @@
-// Shape changes.
+// Shape changes: their definition moves elements and nothing else.
+#include "kernels/move.h"
 #include "kernels/ref/families.h"
 
 namespace graft::ref {
-
-Family shape_kernels() { return {}; }
-
+namespace {
+constexpr KernelEntry kKernels[] = {{"transpose", move::Transpose}, {"expand", move::Expand},
+                                    {"concat", move::Concat},       {"slice", move::Slice},
+                                    {"unslice", move::Unslice},     {"pad", move::Pad<double>}};
+}  // namespace
+Family shape_kernels() { return kKernels; }
 }  // namespace graft::ref
