@@ -200,4 +200,50 @@ struct T5BucketAttrs {
   GRAFT_FIELDS(bidirectional, num_buckets, max_distance)
 };
 
+struct ScheduleAttrs {  // lr of a step; the kinds are those of transformers, and `wordnet` (docs:
+                        // the task protocol)
+  std::string kind = "constant";
+  double lr = 0;
+  int64_t warmup = 0, total = 0;
+  double cycles = 0.5;    // cosine; cosine_with_restarts counts whole ones
+  double power = 1;       // polynomial
+  double lr_end = 1e-7;   // polynomial
+  int64_t timescale = 0;  // inverse_sqrt; 0: the warm-up, or 10000 without one
+  GRAFT_FIELDS(kind, lr, warmup, total, cycles, power, lr_end, timescale)
+};
+struct SgdAttrs {
+  double momentum = 0, dampening = 0, weight_decay = 0;
+  bool nesterov = false;
+  GRAFT_FIELDS(momentum, dampening, weight_decay, nesterov)
+};
+struct AdamAttrs {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  bool decoupled = true;  // AdamW; else the decay is part of the gradient
+  bool amsgrad = false;
+  GRAFT_FIELDS(beta1, beta2, eps, weight_decay, decoupled, amsgrad)
+};
+struct LionAttrs {
+  double beta1 = 0.9, beta2 = 0.99, weight_decay = 0;
+  GRAFT_FIELDS(beta1, beta2, weight_decay)
+};
+struct RmspropAttrs {
+  double alpha = 0.99, eps = 1e-8, weight_decay = 0;
+  GRAFT_FIELDS(alpha, eps, weight_decay)
+};
+struct AdagradAttrs {
+  double lr_decay = 0, eps = 1e-10, weight_decay = 0;
+  GRAFT_FIELDS(lr_decay, eps, weight_decay)
+};
+struct AdafactorAttrs {
+  bool torch_rule = false;  // torch.optim.Adafactor; else transformers.Adafactor
+  double eps1 = 1e-30, eps2 = 1e-3;
+  double clip_threshold = 1;  // torch: d
+  double decay_rate = -0.8;   // torch: beta2_decay
+  double beta1 = -1;          // negative: no first moment
+  double weight_decay = 0;
+  bool scale_parameter = true, relative_step = false, warmup_init = false;
+  GRAFT_FIELDS(torch_rule, eps1, eps2, clip_threshold, decay_rate, beta1, weight_decay,
+               scale_parameter, relative_step, warmup_init)
+};
+
 }  // namespace graft

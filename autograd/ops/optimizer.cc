@@ -1,8 +1,69 @@
-// Optimizer updates and schedules.
+// Optimizer updates, in place: operands (p, g, states..., lr, step, grad_scale), results (p',
+// states'...). lr and grad_scale are f32 scalars, step an i64 scalar that counts finished steps. g
+// is multiplied by grad_scale (clipping) before anything else.
+#include "autograd/builder.h"
 #include "autograd/ops/families.h"
 
 namespace graft::ops {
+namespace {
 
-Family optimizer_ops() { return {}; }
+template <size_t kStates>
+std::vector<Type> infer_update(const InferCall& c) {
+  c.expect_arity(kStates + 5, kStates + 5);
+  c.expect_float(0);
+  c.expect(c.in(0) == c.in(1), "parameter and gradient must have one type and shape");
+  c.expect(c.in(2 + kStates).shape == Shape{} && c.in(4 + kStates).shape == Shape{},
+           "lr and grad_scale must be scalars");
+  c.expect(c.in(3 + kStates) == Type{DType::i64, {}}, "step must be an i64 scalar");
+  std::vector<Type> out{c.in(0)};
+  for (size_t i = 0; i < kStates; ++i) out.push_back(c.in(2 + i));
+  return out;
+}
+
+double update_flops(std::span<const Type> in, std::span<const Type>, const Attrs&) {
+  return 10.0 * static_cast<double>(in[0].shape.elements());
+}
+
+std::vector<Type> infer_schedule(const InferCall& c) {
+  c.expect_arity(1, 1);
+  c.expect(c.in(0) == Type{DType::i64, {}}, "step must be an i64 scalar");
+  return {{DType::f32, {}}};
+}
+
+std::vector<Type> infer_increment(const InferCall& c) {
+  c.expect_arity(1, 1);
+  c.expect_int(0);
+  return {c.in(0)};
+}
+
+std::vector<Type> infer_clip(const InferCall& c) {  // norm -> min(1, max_norm / (norm + 1e-6))
+  c.expect_arity(1, 1);
+  return {c.in(0)};
+}
+
+template <size_t kStates>
+constexpr OpDef update(std::string_view name) {
+  OpDef op{.name = name, .infer = infer_update<kStates>, .flops = update_flops};
+  op.updates[0] = 0;
+  for (size_t i = 0; i < kStates; ++i) op.updates[i + 1] = static_cast<int8_t>(i + 2);
+  return op;
+}
+
+constexpr OpDef kOps[] = {
+    update<1>("sgd_update"),
+    update<2>("adam_update"),
+    update<3>("amsgrad_update"),
+    update<1>("lion_update"),
+    update<1>("rmsprop_update"),
+    update<1>("adagrad_update"),
+    update<3>("adafactor_update"),  // states: row, column (or all), first moment
+    {.name = "lr_schedule", .infer = infer_schedule},
+    {.name = "increment", .infer = infer_increment, .updates = {0, -1, -1, -1}},
+    {.name = "clip_coefficient", .infer = infer_clip},
+};
+
+}  // namespace
+
+Family optimizer_ops() { return kOps; }
 
 }  // namespace graft::ops

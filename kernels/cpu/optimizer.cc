@@ -1,8 +1,19 @@
-// Optimizer updates and schedules.
+// Optimizer updates over float.
 #include "kernels/cpu/families.h"
+#include "kernels/update.h"
 
 namespace graft::cpu {
-
-Family optimizer_kernels() { return {}; }
-
+namespace {
+constexpr KernelEntry kKernels[] = {{"sgd_update", update::Sgd<float>},
+                                    {"adam_update", update::Adam<float, false>},
+                                    {"amsgrad_update", update::Adam<float, true>},
+                                    {"lion_update", update::Lion<float>},
+                                    {"rmsprop_update", update::Rmsprop<float>},
+                                    {"adagrad_update", update::Adagrad<float>},
+                                    {"adafactor_update", update::Adafactor<float>},
+                                    {"lr_schedule", update::Schedule<float>},
+                                    {"increment", update::Increment},
+                                    {"clip_coefficient", update::ClipCoefficient<float>}};
+}  // namespace
+Family optimizer_kernels() { return kKernels; }
 }  // namespace graft::cpu

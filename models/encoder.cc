@@ -1,0 +1,265 @@
+#include "models/encoder.h"
+
+#include <cmath>
+
+#include "autograd/ops.h"
+#include "core/error.h"
+#include "core/safetensors.h"
+#include "nn/layers.h"
+
+namespace graft {
+namespace {
+
+// Where the three families call the same thing by different names.
+struct Names {
+  const char *block, *query, *key, *value, *attention_out, *attention_norm, *up, *down, *norm;
+};
+constexpr Names kBert = {
+    "encoder.layer",        "attention.self.query",   "attention.self.key",
+    "attention.self.value", "attention.output.dense", "attention.output.LayerNorm",
+    "intermediate.dense",   "output.dense",           "output.LayerNorm"};
+constexpr Names kDistil = {"transformer.layer", "attention.q_lin",   "attention.k_lin",
+                           "attention.v_lin",   "attention.out_lin", "sa_layer_norm",
+                           "ffn.lin1",          "ffn.lin2",          "output_layer_norm"};
+
+class EncoderBuilder {
+ public:
+  EncoderBuilder(const ModelConfig& config, const EncoderOptions& options)
+      : c_(config), o_(options), names_(config.model_type == "distilbert" ? kDistil : kBert) {}
+
+  Graph build() {
+    const Shape tokens{o_.batch, o_.length};
+    mask_ = b_.input("attention_mask", DType::i64, tokens);
+    Value x;
+    {
+      const auto scope = b_.scope(trimmed(encoder_prefix(c_, o_.head)));
+      x = embeddings(tokens);
+      for (int64_t i = 0; i < c_.layers; ++i) {
+        const auto layer = b_.scope(fmt::format("{}.{}", names_.block, i));
+        b_.layer = static_cast<int>(i);
+        x = block(x);
+        hidden(i + 1, x);
+      }
+      b_.layer = -1;
+      b_.mark(Role::final_hidden, x);
+      b_.output("last_hidden", x);
+      if (o_.head == Head::none && c_.model_type != "distilbert")
+        b_.output("pooler", pooled(x, "pooler.dense", "tanh"));
+      if (o_.head == Head::classification && c_.model_type == "bert")
+        x = pooled(x, "pooler.dense", "tanh");
+    }
+    head(x);
+    return b_.finish();
+  }
+
+ private:
+  static std::string trimmed(std::string prefix) {
+    if (!prefix.empty()) prefix.pop_back();
+    return prefix;
+  }
+
+  Value embeddings(const Shape& tokens) {
+    const auto scope = b_.scope("embeddings");
+    Value x = nn::embedding(b_, b_.input("input_ids", DType::i64, tokens), "word_embeddings",
+                            c_.vocab, c_.hidden);
+    b_.mark(Role::embedding_tokens, x);
+    const Value at = b_.input("position_ids", DType::i64, tokens);
+    x = ops::add(b_, x, nn::embedding(b_, at, "position_embeddings", c_.max_positions, c_.hidden));
+    if (c_.token_types > 0) {
+      const Value type = b_.input("token_type_ids", DType::i64, tokens);
+      x = ops::add(b_, x,
+                   nn::embedding(b_, type, "token_type_embeddings", c_.token_types, c_.hidden));
+    }
+    x = nn::layer_norm(b_, x, "LayerNorm", c_.norm_eps);
+    b_.mark(Role::embedding_output, x);
+    hidden(0, x);
+    return x;
+  }
+
+  Value projection(Value x, const char* name, Role role) {
+    const Value y = nn::linear(b_, x, name, c_.hidden);
+    b_.mark(role, y);
+    return ops::reshape(b_, y, {o_.batch, o_.length, c_.heads, c_.hidden / c_.heads});
+  }
+
+  // x1 = LN(x + Attn(x)); y = LN(x1 + FFN(x1))
+  Value block(Value x) {
+    b_.mark(Role::block_input, x);
+    const Value q = projection(x, names_.query, Role::attention_query);
+    const Value k = projection(x, names_.key, Role::attention_key);
+    const Value v = projection(x, names_.value, Role::attention_value);
+    AttentionAttrs attrs;
+    attrs.scale = 1 / std::sqrt(static_cast<double>(c_.hidden / c_.heads));
+    Value context = ops::attention(b_, q, k, v, {}, mask_, attrs);
+    context = ops::reshape(b_, context, {o_.batch, o_.length, c_.hidden});
+    b_.mark(Role::attention_context, context);
+    const Value attended = nn::linear(b_, context, names_.attention_out, c_.hidden);
+    b_.mark(Role::attention_block_output, attended);
+    const Value x1 =
+        nn::layer_norm(b_, ops::add(b_, attended, x), names_.attention_norm, c_.norm_eps);
+    b_.mark(Role::attention_output, x1);
+    const Value up = nn::linear(b_, x1, names_.up, c_.intermediate);
+    b_.mark(Role::mlp_up, up);
+    const Value activation = ops::activation(b_, up, c_.activation);
+    b_.mark(Role::mlp_activation, activation);
+    const Value down = nn::linear(b_, activation, names_.down, c_.hidden);
+    b_.mark(Role::mlp_block_output, down);
+    const Value y = nn::layer_norm(b_, ops::add(b_, down, x1), names_.norm, c_.norm_eps);
+    b_.mark(Role::block_output, y);
+    return y;
+  }
+
+  void hidden(int64_t i, Value x) {
+    if (o_.hidden_states) b_.output(fmt::format("hidden/{}", i), x);
+  }
+
+  // The first token through a linear layer and an activation.
+  Value pooled(Value x, std::string_view name, std::string_view activation) {
+    const Value first = ops::reshape(b_, ops::slice(b_, x, 1, 0, 1), {o_.batch, c_.hidden});
+    return ops::activation(b_, nn::linear(b_, first, name, c_.hidden), activation);
+  }
+
+  int64_t labels() const {
+    return o_.labels > 0 ? o_.labels : static_cast<int64_t>(c_.labels.size());
+  }
+
+  // Mean of the rows whose mask is 1.
+  Value mean_pool(Value x) {
+    const Value mask =
+        ops::cast(b_, b_.input("pool_mask", DType::i64, {o_.batch, o_.length}), DType::f32);
+    const Value row = ops::reshape(b_, mask, {o_.batch, 1, o_.length});
+    const Value total = ops::reshape(b_, ops::matmul(b_, row, x), {o_.batch, c_.hidden});
+    return ops::div(b_, total, ops::sum(b_, mask, {1}, true));
+  }
+
+  void head(Value x) {
+    switch (o_.head) {
+      case Head::none:
+        return;
+      case Head::classification:
+        if (c_.model_type == "roberta") x = pooled(x, "classifier.dense", "tanh");
+        if (c_.model_type == "distilbert") x = pooled(x, "pre_classifier", "relu");
+        x = nn::linear(b_, x, c_.model_type == "roberta" ? "classifier.out_proj" : "classifier",
+                       labels());
+        break;
+      case Head::tokens:
+        x = nn::linear(b_, x, "classifier", labels());
+        break;
+      case Head::masked_lm:
+        x = masked_lm(x);
+        break;
+      case Head::mean_pooled:
+        x = mean_pool(x);
+        b_.output("embedding", x);
+        x = fresh_classifier(x);
+        break;
+    }
+    b_.mark(Role::head, x);
+    b_.output("logits", x);
+  }
+
+  // Not part of the pretrained model: drawn N(0, 0.02) with zero bias where a file does not bring
+  // it.
+  Value fresh_classifier(Value x) {
+    const auto scope = b_.scope("classifier");
+    const Value w = b_.param({.name = b_.path("weight"),
+                              .type = {DType::f32, {labels(), c_.hidden}},
+                              .init = Init::normal(0.02)});
+    const Value bias = b_.param(
+        {.name = b_.path("bias"), .type = {DType::f32, {labels()}}, .init = Init::zeros()});
+    return ops::linear(b_, x, w, bias);
+  }
+
+  Value masked_lm(Value x) {
+    const auto scope = b_.scope("cls.predictions");
+    {
+      const auto transform = b_.scope("transform");
+      x = ops::activation(b_, nn::linear(b_, x, "dense", c_.hidden), c_.activation);
+      x = nn::layer_norm(b_, x, "LayerNorm", c_.norm_eps);
+    }
+    // The decoder's weight is the token table.
+    const Value table =
+        b_.param_value(encoder_prefix(c_, o_.head) + "embeddings.word_embeddings.weight");
+    return ops::linear(b_, x, table, nn::weight(b_, "bias", {c_.vocab}));
+  }
+
+  const ModelConfig& c_;
+  const EncoderOptions& o_;
+  const Names& names_;
+  Builder b_;
+  Value mask_;
+};
+
+}  // namespace
+
+Head head_of(const ModelConfig& config) {
+  const std::string& a = config.architecture;
+  if (a.ends_with("ForSequenceClassification")) return Head::classification;
+  if (a.ends_with("ForTokenClassification")) return Head::tokens;
+  if (a == "BertForMaskedLM") return Head::masked_lm;
+  if (a.empty() || a.ends_with("Model")) return Head::none;
+  throw UsageError(
+      "the class {} is not known; known: ...Model, ...ForSequenceClassification, "
+      "...ForTokenClassification, BertForMaskedLM",
+      a);
+}
+
+std::string encoder_prefix(const ModelConfig& config, Head head) {
+  return head == Head::none || head == Head::mean_pooled ? "" : config.model_type + ".";
+}
+
+Graph build_encoder(const ModelConfig& config, const EncoderOptions& options) {
+  if (options.length > config.max_positions) {
+    throw UsageError("the model has {} positions; a length of {} does not fit",
+                     config.max_positions, options.length);
+  }
+  return EncoderBuilder(config, options).build();
+}
+
+std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int64_t> input_ids,
+                                  int64_t batch, int64_t length) {
+  std::vector<int64_t> positions(input_ids.size());
+  for (int64_t r = 0; r < batch; ++r) {
+    int64_t seen = 0;
+    for (int64_t i = 0; i < length; ++i) {
+      const auto at = static_cast<size_t>(r * length + i);
+      if (config.model_type != "roberta") {
+        positions[at] = i;
+      } else {
+        positions[at] = input_ids[at] == config.pad_id ? config.pad_id : config.pad_id + ++seen;
+      }
+    }
+  }
+  return positions;
+}
+
+void load_parameters(const std::string& folder, const Graph& graph, ParamStore& store) {
+  const SafeTensors file = SafeTensors::open(folder + "/model.safetensors");
+  auto find = [&](const std::string& name) -> const Tensor* {
+    const size_t dot = name.find('.');
+    const std::string candidates[] = {name, "bert." + name, "roberta." + name, "distilbert." + name,
+                                      dot == std::string::npos ? name : name.substr(dot + 1)};
+    for (const std::string& n : candidates) {
+      if (file.contains(n)) return &file.tensor(n);
+    }
+    return nullptr;
+  };
+  for (const Param& p : graph.params()) {
+    if (p.kind == Param::Kind::state || !p.adapter.empty() || store.contains(p.name)) continue;
+    const Tensor* t = find(p.name);
+    if (t == nullptr) {
+      if (p.init.kind != Init::Kind::given) continue;
+      throw FileError("{}: there is no tensor '{}', which the model needs ({})", file.source(),
+                      p.name, p.type.str());
+    }
+    if (t->shape() != p.type.shape || !is_float(t->dtype())) {
+      throw FileError(
+          "{}: tensor '{}' should be {} but is {}{}; do config.json and the weights belong "
+          "together?",
+          file.source(), p.name, p.type.str(), name_of(t->dtype()), t->shape().str());
+    }
+    store.set(p.name, t->cast(p.type.dtype));
+  }
+}
+
+}  // namespace graft

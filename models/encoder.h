@@ -1,0 +1,52 @@
+// BERT (1810.04805), RoBERTa (1907.11692) and DistilBERT (1910.01108): one post-norm encoder under
+// three sets of names.
+#pragma once
+
+#include <string>
+
+#include "autograd/builder.h"
+#include "autograd/param_store.h"
+#include "models/config.h"
+
+namespace graft {
+
+enum class Head : uint8_t {
+  none,            // last_hidden, pooler (where the family has one)
+  classification,  // logits [B, labels] of the Hugging Face sequence classification class
+  tokens,          // logits [B, T, labels]
+  masked_lm,       // logits [B, T, V]
+  mean_pooled,  // logits [B, labels]: one linear layer "classifier" on the mean of the visible last
+                // hidden states
+};
+
+// The head of config.architecture. Throws UsageError for a class that is not known.
+Head head_of(const ModelConfig& config);
+
+struct EncoderOptions {
+  int64_t batch = 1, length = 1;
+  Head head = Head::none;
+  int64_t labels = 0;          // of the head; 0: as many as the config names
+  bool hidden_states = false;  // named outputs hidden/0 .. hidden/L
+  std::string prefix;  // of parameter names; "bert" etc. where a head class wraps the encoder
+};
+
+// Inputs, all i64 [B, T]: input_ids, attention_mask, position_ids, token_type_ids (bert and
+// roberta) and, for mean_pooled, pool_mask (what counts in the mean). Outputs: last_hidden, pooler,
+// logits, embedding (mean_pooled), hidden/i as the options say. All parameters are declared frozen;
+// roles and block indices are marked.
+Graph build_encoder(const ModelConfig& config, const EncoderOptions& options);
+
+// The prefix of the encoder's parameters under that head: "bert.", ..., or "" for the bare encoder.
+std::string encoder_prefix(const ModelConfig& config, Head head);
+
+// Position of every token as the family counts: 0, 1, ... or, for roberta, pad_id + 1 + number of
+// earlier tokens that are not padding.
+std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int64_t> input_ids,
+                                  int64_t batch, int64_t length);
+
+// Fills the store with the parameters of a graph from model.safetensors of a folder. 16-bit floats
+// are widened. Tensors named as in a bare encoder or below a class prefix both match. Parameters of
+// a fresh head may be absent: they keep their initializer. Throws FileError.
+void load_parameters(const std::string& folder, const Graph& graph, ParamStore& store);
+
+}  // namespace graft

@@ -1,0 +1,104 @@
+#include "nn/optimizer.h"
+
+#include "autograd/ops.h"
+#include "core/error.h"
+
+namespace graft {
+namespace {
+
+struct Rule {
+  const char* op;
+  std::vector<std::pair<const char*, Shape>> states;
+  Attrs attrs;
+};
+
+// Adafactor keeps means over the last two axes; a vector keeps all its squares in `column`.
+std::pair<Shape, Shape> factor_shapes(const Shape& s) {
+  if (s.rank() < 2) return {Shape{0}, s};
+  return {s.without(-1), s.without(-2)};
+}
+
+Rule rule_for(const OptimizerConfig& c, double weight_decay, const Shape& shape) {
+  if (c.kind == "sgd") {
+    return {"sgd_update",
+            {{"momentum_buffer", shape}},
+            Attrs::of(SgdAttrs{c.momentum, c.dampening, weight_decay, c.nesterov})};
+  }
+  if (c.kind == "adam" || c.kind == "adamw") {
+    const AdamAttrs a{c.beta1, c.beta2, c.eps, weight_decay, c.kind == "adamw", c.amsgrad};
+    if (c.amsgrad)
+      return {"amsgrad_update",
+              {{"exp_avg", shape}, {"exp_avg_sq", shape}, {"max_exp_avg_sq", shape}},
+              Attrs::of(a)};
+    return {"adam_update", {{"exp_avg", shape}, {"exp_avg_sq", shape}}, Attrs::of(a)};
+  }
+  if (c.kind == "lion")
+    return {
+        "lion_update", {{"exp_avg", shape}}, Attrs::of(LionAttrs{c.beta1, c.beta2, weight_decay})};
+  if (c.kind == "rmsprop") {
+    return {"rmsprop_update",
+            {{"square_avg", shape}},
+            Attrs::of(RmspropAttrs{c.alpha, c.eps, weight_decay})};
+  }
+  if (c.kind == "adagrad")
+    return {"adagrad_update", {{"sum", shape}}, Attrs::of(AdagradAttrs{0, c.eps, weight_decay})};
+  if (c.kind == "adafactor" || c.kind == "torch_adafactor") {
+    AdafactorAttrs a = c.adafactor;
+    a.torch_rule = c.kind == "torch_adafactor";
+    a.weight_decay = weight_decay;
+    const auto [row, column] = factor_shapes(shape);
+    return {"adafactor_update",
+            {{"row", row}, {"column", column}, {"exp_avg", a.beta1 >= 0 ? shape : Shape{0}}},
+            Attrs::of(a)};
+  }
+  throw UsageError(
+      "there is no optimizer '{}'; known: sgd, adam, adamw, lion, rmsprop, adagrad, adafactor, "
+      "torch_adafactor",
+      c.kind);
+}
+
+}  // namespace
+
+void add_optimizer(Builder& b, const std::map<std::string, Value>& gradients,
+                   const OptimizerConfig& config, const std::vector<ParamGroup>& groups,
+                   double max_grad_norm) {
+  const Phase phase = std::exchange(b.phase, Phase::update);
+  auto state = [&](const std::string& name, const Type& type) {
+    return b.param({.name = name, .type = type, .kind = Param::Kind::state, .init = Init::zeros()});
+  };
+  const Value step = state("optimizer.step", {DType::i64, {}});
+  Value scale = b.constant(1);
+  if (max_grad_norm > 0) {
+    std::vector<Value> all;
+    for (const auto& [name, g] : gradients) all.push_back(g);
+    const Value norm = ops::l2_norm(b, all);
+    b.output("grad_norm", norm);
+    scale = b.node("clip_coefficient", {norm}, Attrs::of(ScalarAttrs{max_grad_norm}));
+  }
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const ParamGroup& group = groups[i];
+    const Value lr = b.node("lr_schedule", {step}, Attrs::of(group.schedule));
+    b.output(fmt::format("lr/{}", i), lr);
+    for (const std::string& name : group.params) {
+      const auto g = gradients.find(name);
+      if (g == gradients.end()) continue;
+      const Type type = b.graph().param(name).type;
+      const Rule rule = rule_for(config, group.weight_decay, type.shape);
+      std::vector<Value> in{b.param_value(name), g->second};
+      for (const auto& [key, shape] : rule.states)
+        in.push_back(state(fmt::format("optimizer.{}.{}", name, key), {type.dtype, shape}));
+      in.insert(in.end(), {lr, step, scale});
+      const auto scope = b.scope(name);
+      const Value updated = b.node(rule.op, in, rule.attrs);
+      b.assign(name, updated);
+      for (size_t k = 0; k < rule.states.size(); ++k) {
+        b.assign(fmt::format("optimizer.{}.{}", name, rule.states[k].first),
+                 {updated.node, static_cast<int32_t>(k) + 1});
+      }
+    }
+  }
+  b.assign("optimizer.step", b.node("increment", {step}));
+  b.phase = phase;
+}
+
+}  // namespace graft

@@ -1,0 +1,195 @@
+// Whole models against transformers: logits, hidden states, loss and every gradient; MiniLM's
+// sentence embeddings.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <set>
+
+#include "autograd/evaluate.h"
+#include "autograd/executor.h"
+#include "autograd/gradient.h"
+#include "autograd/ops.h"
+#include "autograd/planner.h"
+#include "core/safetensors.h"
+#include "models/encoder.h"
+#include "tests/support/golden.h"
+#include "tests/support/minilm.h"
+
+namespace graft::testing {
+namespace {
+
+// Families that models/ does not build.
+const std::set<std::string> kUnsupported = {"gpt2",     "llama",      "qwen2",  "qwen3",
+                                            "mistral",  "gemma",      "gemma2", "opt",
+                                            "gpt_neox", "deberta-v2", "t5",     "vit"};
+
+Tensor ids_like(const Shape& shape, int64_t value) {
+  Tensor t(DType::i64, shape);
+  std::fill_n(t.data<int64_t>(), t.elements(), value);
+  return t;
+}
+
+// Padded positions are stored as 0.
+Tensor masked(const Tensor& x, const Tensor& mask) {
+  Tensor y = x.clone();
+  if (x.shape().rank() < 2 || x.shape()[1] != mask.shape()[1] || x.shape().rank() == 2) return y;
+  const int64_t inner = x.elements() / mask.elements();
+  for (int64_t i = 0; i < mask.elements(); ++i) {
+    if (mask.data<int64_t>()[i] == 0) std::fill_n(y.data<float>() + i * inner, inner, 0.0f);
+  }
+  return y;
+}
+
+void run_case(const std::string& folder, const ModelConfig& config, const Json& golden,
+              const Json& c, const SafeTensors& data) {
+  const auto name = c.at("name").get<std::string>();
+  SCOPED_TRACE(folder + " " + name);
+  const Tensor& ids = data.tensor(name + "/in/input_ids");
+  const Tensor& mask = data.tensor(name + "/in/attention_mask");
+  const int64_t B = ids.shape()[0], T = ids.shape()[1];
+  Inputs inputs{{"input_ids", ids}, {"attention_mask", mask}};
+  inputs["position_ids"] =
+      Tensor::from(ids.shape(), position_ids(config, ids.span<int64_t>(), B, T));
+  inputs["token_type_ids"] = data.contains(name + "/in/token_type_ids")
+                                 ? data.tensor(name + "/in/token_type_ids")
+                                 : ids_like(ids.shape(), 0);
+
+  Builder b(build_encoder(
+      config, {.batch = B, .length = T, .head = head_of(config), .hidden_states = true}));
+  const bool has_grads = !c.at("grads").empty();
+  std::vector<Value> ys, gys;
+  if (c.value("has_labels", false)) {
+    const Tensor& labels = data.tensor(name + "/labels");
+    inputs["labels"] = labels;
+    Value logits = b.graph().output("logits");
+    const Shape s = b.shape(logits);
+    logits = ops::reshape(b, logits, {s.product(0, s.rank() - 1), s[-1]});
+    const Value loss = ops::cross_entropy(
+        b, logits,
+        ops::reshape(b, b.input("labels", DType::i64, labels.shape()), {labels.elements()}));
+    b.output("loss", loss);
+    ys.push_back(loss);
+    gys.emplace_back();
+  } else if (has_grads) {
+    for (const char* out : {"last_hidden", "pooler"}) {
+      const Tensor& g = data.tensor(name + "/gout/" + out);
+      inputs[std::string("gout/") + out] = g;
+      ys.push_back(b.graph().output(out));
+      gys.push_back(b.input(std::string("gout/") + out, DType::f32, g.shape()));
+    }
+  }
+  if (has_grads) {
+    std::vector<Value> xs;
+    std::vector<std::string> names;
+    for (const Param& p : b.graph().params()) names.push_back(p.name);
+    for (const std::string& n : names) xs.push_back(b.param_value(n));
+    const std::vector<Value> grads = gradient(b, ys, gys, xs);
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (grads[i].valid()) b.output("grad/" + names[i], grads[i]);
+    }
+  }
+  const Graph graph = b.finish();
+  ParamStore store;
+  load_parameters(folder, graph, store);
+  Executor executor(std::make_shared<const Program>(plan(graph)), store);
+  executor.set_poison(true);
+  for (const std::string& n : graph.input_names()) executor.set_input(n, inputs.at(n));
+  executor.run();
+  const double rtol = c.at("rtol").get<double>();
+  for (const auto& [key, atol] : c.at("atol").items()) {
+    const std::string full = name + "/" + key;
+    ASSERT_TRUE(data.contains(full)) << full;
+    if (!graph.has_output(key)) {  // a parameter that the loss does not depend on
+      EXPECT_EQ(mismatch(Tensor(DType::f32, data.tensor(full).shape()), data.tensor(full), rtol,
+                         atol.get<double>()),
+                "")
+          << key;
+      continue;
+    }
+    const bool per_token = key == "logits" || key == "last_hidden" || key.rfind("hidden/", 0) == 0;
+    const Tensor got = per_token ? masked(executor.output(key), mask) : executor.output(key);
+    EXPECT_EQ(mismatch(got, data.tensor(full), rtol, atol.get<double>()), "") << key;
+  }
+  (void)golden;
+}
+
+TEST(GoldenModels, LogitsHiddenStatesLossGradients) {
+  const std::string dir = golden_dir() + "/models/";
+  size_t cases = 0, missing = 0;
+  const Json index = parse_json_file(dir + "index.json");
+  for (const Json& m : index.at("models")) {
+    const std::string folder = dir + m.at("name").get<std::string>();
+    const Json golden = parse_json_file(folder + "/golden.json");
+    const auto type = parse_json_file(folder + "/config.json").at("model_type").get<std::string>();
+    if (kUnsupported.contains(type)) {
+      missing += golden.at("cases").size();
+      continue;
+    }
+    const ModelConfig config = load_config(folder);
+    const SafeTensors data = SafeTensors::open(folder + "/golden.safetensors");
+    for (const Json& c : golden.at("cases")) {
+      run_case(folder, config, golden, c, data);
+      ++cases;
+    }
+  }
+  EXPECT_GT(cases, 0u);
+  std::printf("golden models: %zu cases, %zu not supported\n", cases, missing);
+}
+
+TEST(GoldenMiniLm, SentenceEmbeddings) {
+  const std::string dir = golden_dir() + "/minilm/";
+  const Json golden = parse_json_file(dir + "minilm.json");
+  const SafeTensors data = SafeTensors::open(dir + "minilm.safetensors");
+  const ModelConfig config = load_config(minilm_folder());
+  const Json& sentences = golden.at("ids");
+  ParamStore store;
+  size_t cases = 0;
+  for (size_t s = 0; s < sentences.size(); ++s) {
+    const auto ids = sentences[s].get<std::vector<int64_t>>();
+    const auto n = static_cast<int64_t>(ids.size());
+    Builder b(build_encoder(
+        config,
+        {.batch = 1, .length = n, .head = Head::mean_pooled, .labels = 2, .hidden_states = true}));
+    const Value e = b.graph().output("embedding");
+    b.output("normalized", ops::div(b, e, ops::l2_norm(b, {e})));
+    b.erase_output("logits");
+    const Graph graph = b.finish();
+    load_parameters(minilm_folder(), graph, store);
+    store.initialize(graph, 0);
+    const Shape shape{1, n};
+    const Tensor id_tensor = Tensor::from(shape, ids);
+    const Evaluation got =
+        evaluate(graph,
+                 {{"input_ids", id_tensor},
+                  {"attention_mask", ids_like(shape, 1)},
+                  {"pool_mask", ids_like(shape, 1)},
+                  {"token_type_ids", ids_like(shape, 0)},
+                  {"position_ids", Tensor::from(shape, position_ids(config, ids, 1, n))}},
+                 store);
+    const double rtol = golden.at("rtol").get<double>();
+    const Tensor& want = data.tensor("embeddings");
+    Tensor row(DType::f32, {1, want.shape()[1]});
+    std::copy_n(want.data<float>() + static_cast<int64_t>(s) * want.shape()[1], want.shape()[1],
+                row.data<float>());
+    EXPECT_EQ(mismatch(got.outputs.at("normalized"), row, rtol,
+                       golden.at("atol").at("embeddings").get<double>()),
+              "")
+        << "sentence " << s;
+    for (const auto& [key, atol] : golden.at("atol").items()) {
+      const std::string prefix = fmt::format("hidden/{}/", s);
+      if (key.rfind(prefix, 0) != 0) continue;
+      const Tensor& hidden = got.outputs.at("hidden/" + key.substr(prefix.size()));
+      EXPECT_EQ(
+          mismatch(hidden.reshaped({n, config.hidden}), data.tensor(key), rtol, atol.get<double>()),
+          "")
+          << key;
+    }
+    ++cases;
+  }
+  EXPECT_GT(cases, 0u);
+  std::printf("golden minilm: %zu cases, 0 not supported\n", cases);
+}
+
+}  // namespace
+}  // namespace graft::testing
