@@ -162,6 +162,8 @@ Value Builder::insert_at(Use use, const std::function<Value(Builder&, Value)>& f
   return to;
 }
 
+void Builder::drop_dead(std::vector<bool> live) { live_ = std::move(live); }
+
 Param& Builder::param_ref(std::string_view name) {
   for (Param& p : g_.params_) {
     if (p.name == name) return p;
@@ -213,7 +215,19 @@ std::vector<int32_t> sorted_order(const std::vector<Node>& nodes, int32_t base_n
 }  // namespace
 
 Graph Builder::finish(Delta* delta) {
-  const std::vector<int32_t> order = sorted_order(g_.nodes_, base_nodes_);
+  std::vector<int32_t> order = sorted_order(g_.nodes_, base_nodes_);
+  if (!live_.empty()) {
+    auto dead = [&](Value v) { return static_cast<size_t>(v.node) < live_.size() && !live_[static_cast<size_t>(v.node)]; };
+    std::erase_if(order, [&](int32_t id) { return dead({id, 0}); });
+    std::erase_if(g_.marks_, [&](const Mark& m) { return dead(m.value); });
+    std::set<std::string> read;
+    for (const auto& [name, v] : g_.assignments_) read.insert(name);
+    for (int32_t id : order) {
+      const Node& n = g_.node(id);
+      if (n.op->name == "param") read.insert(n.attrs.as<NameAttrs>().name);
+    }
+    std::erase_if(g_.params_, [&](const Param& p) { return !read.contains(p.name); });
+  }
   std::vector<int32_t> place(g_.nodes_.size());
   for (size_t i = 0; i < order.size(); ++i)
     place[static_cast<size_t>(order[i])] = static_cast<int32_t>(i);

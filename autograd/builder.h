@@ -75,6 +75,8 @@ class Builder {
   // One input of one node reads f(what it read) instead.
   Value insert_at(Use use, const std::function<Value(Builder&, Value)>& f);
   void set_input(Use use, Value v);
+  // finish() leaves out the nodes for which live is false, their marks, and parameters that no remaining node reads.
+  void drop_dead(std::vector<bool> live);
   Param& param_ref(std::string_view name);  // throws GraphError when there is none
 
   // Sorts topologically (old nodes keep their order, new ones stand before their first reader),
@@ -87,6 +89,7 @@ class Builder {
   std::map<std::string, Value, std::less<>> leaves_;
   int32_t base_nodes_ = 0;
   std::set<Use> rewired_;
+  std::vector<bool> live_;  // empty: keep everything
   std::map<std::string, bool> base_trainable_;
 };
 

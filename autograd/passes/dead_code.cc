@@ -1,5 +1,7 @@
 #include "autograd/passes/dead_code.h"
 
+#include "autograd/builder.h"
+
 namespace graft {
 
 std::vector<bool> live_nodes(const Graph& graph) {
@@ -14,6 +16,12 @@ std::vector<bool> live_nodes(const Graph& graph) {
     }
   }
   return live;
+}
+
+Graph live_part(const Graph& graph) {
+  Builder b(graph);
+  b.drop_dead(live_nodes(graph));
+  return b.finish();
 }
 
 }  // namespace graft

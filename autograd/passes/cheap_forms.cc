@@ -1,0 +1,128 @@
+#include "autograd/passes/cheap_forms.h"
+
+#include <optional>
+
+#include "autograd/ops.h"
+
+namespace graft {
+namespace {
+
+bool is_op(const Builder& b, Value v, std::string_view name) { return v.valid() && b.graph().node(v.node).op->name == name; }
+Value operand(const Builder& b, Value v, size_t i) { return b.graph().node(v.node).inputs[i]; }
+
+// s U V with a thin inner dimension.
+struct LowRank {
+  Value u, v;  // [out, r], [r, in]
+  double scale = 1;
+  int64_t rank = 0;
+};
+
+std::optional<LowRank> low_rank(const Builder& b, Value w) {
+  double scale = 1;
+  while (is_op(b, w, "scale")) {
+    scale *= b.graph().node(w.node).attrs.as<ScalarAttrs>().value;
+    w = operand(b, w, 0);
+  }
+  if (!is_op(b, w, "matmul")) return std::nullopt;
+  const auto& a = b.graph().node(w.node).attrs.as<MatmulAttrs>();
+  const Value u = operand(b, w, 0), v = operand(b, w, 1);
+  if (a.tx || a.ty || b.shape(u).rank() != 2 || b.shape(v).rank() != 2) return std::nullopt;
+  return LowRank{u, v, scale, b.shape(u)[1]};
+}
+
+class CheapForms {
+ public:
+  explicit CheapForms(const Graph& graph) : b_(graph) {}
+
+  Graph run() {
+    const auto count = static_cast<int32_t>(b_.graph().nodes().size());
+    for (int32_t i = 0; i < count; ++i) {
+      const Node n = b_.graph().node(i);
+      if (n.op->name != "linear" && n.op->name != "embedding") continue;
+      b_.set_path(n.scope);
+      const Value w = n.inputs[1];
+      const Value y = n.op->name == "linear" ? linear(n.inputs[0], w, n.inputs.size() > 2 ? n.inputs[2] : Value{})
+                                             : lookup(n.inputs[0], w, n.attrs);
+      if (y.valid()) b_.replace_uses({i, 0}, y, [&](const Use& u) { return u.node != y.node || u.node < count; });
+    }
+    b_.set_path("");
+    return b_.finish();
+  }
+
+ private:
+  // Operations of a training step with the update formed (product, its gradient, the factors' gradients) against the two thin products.
+  bool pays(Value x, const LowRank& f) const {
+    const Shape& s = b_.shape(x);
+    const double n = static_cast<double>(s.product(0, s.rank() - 1)), r = static_cast<double>(f.rank);
+    const double out = static_cast<double>(b_.shape(f.u)[0]), in = static_cast<double>(b_.shape(f.v)[1]);
+    return 6 * n * r * (in + out) < 6 * out * in * r + 2 * n * in * out;
+  }
+
+  // The cheap form of linear(x, w, bias), or an absent value where w has none.
+  Value linear(Value x, Value w, Value bias) {
+    if (is_op(b_, w, "add")) {
+      for (size_t side : {1u, 0u}) {
+        const auto f = low_rank(b_, operand(b_, w, side));
+        if (!f || !pays(x, *f)) continue;
+        const Value base = plain(x, operand(b_, w, 1 - side), bias);
+        const Value thin = ops::linear(b_, ops::linear(b_, x, f->v), f->u);
+        return ops::add(b_, base, ops::scale(b_, thin, f->scale));
+      }
+    }
+    if (is_op(b_, w, "mul")) {
+      const Shape s = b_.shape(w);
+      for (size_t side : {1u, 0u}) {
+        const Value c = operand(b_, w, side), rest = operand(b_, w, 1 - side);
+        if (b_.shape(rest) != s) continue;
+        if (b_.shape(c) == Shape{s[0], 1}) {  // diag(c) W
+          const Value y = ops::mul(b_, plain(x, rest, {}), ops::reshape(b_, c, {s[0]}));
+          return bias.valid() ? ops::add(b_, y, bias) : y;
+        }
+        if (b_.shape(c) == Shape{1, s[1]}) {  // W diag(c)
+          return plain(ops::mul(b_, x, ops::reshape(b_, c, {s[1]})), rest, bias);
+        }
+      }
+    }
+    return {};
+  }
+
+  Value plain(Value x, Value w, Value bias) {
+    const Value cheap = linear(x, w, bias);
+    return cheap.valid() ? cheap : ops::linear(b_, x, w, bias);
+  }
+
+  Value lookup(Value ids, Value w, const Attrs& attrs) {
+    if (is_op(b_, w, "add")) {
+      for (size_t side : {1u, 0u}) {
+        const auto f = low_rank(b_, operand(b_, w, side));
+        if (!f) continue;
+        const Value base = plain_lookup(ids, operand(b_, w, 1 - side), attrs);
+        const Value thin = ops::matmul(b_, b_.node("embedding", {ids, f->u}, attrs), f->v);
+        return ops::add(b_, base, ops::scale(b_, thin, f->scale));
+      }
+    }
+    if (is_op(b_, w, "mul")) {
+      const Shape s = b_.shape(w);
+      for (size_t side : {1u, 0u}) {
+        const Value c = operand(b_, w, side);
+        if (b_.shape(c) == Shape{1, s[1]} && b_.shape(operand(b_, w, 1 - side)) == s) {
+          return ops::mul(b_, plain_lookup(ids, operand(b_, w, 1 - side), attrs), ops::reshape(b_, c, {s[1]}));
+        }
+      }
+    }
+    return {};
+  }
+
+  Value plain_lookup(Value ids, Value w, const Attrs& attrs) {
+    const Value cheap = lookup(ids, w, attrs);
+    return cheap.valid() ? cheap : b_.node("embedding", {ids, w}, attrs);
+  }
+
+  Builder b_;
+};
+
+}  // namespace
+
+Graph cheap_forms(const Graph& graph) { return CheapForms(graph).run(); }
+
+}  // namespace graft

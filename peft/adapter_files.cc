@@ -1,0 +1,109 @@
+#include "peft/adapter_files.h"
+
+#include <algorithm>
+
+#include "core/atomic_file.h"
+#include "core/error.h"
+
+namespace graft::peft {
+namespace {
+
+constexpr std::string_view kPrefix = "base_model.model.";
+
+bool is_prompt(const Method& m) { return m.peft_type == "PROMPT_TUNING" || m.peft_type == "PREFIX_TUNING"; }
+
+// Set to nothing in particular: what an older or newer writer adds without meaning anything by it.
+bool is_unset(const Json& v) { return v.is_null() || v == false || v == "" || (v.is_structured() && v.empty()); }
+
+const std::vector<std::string_view> kCommon = {"peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping",
+    "peft_version", "fan_in_fan_out", "megatron_core", "qalora_group_size", "num_layers", "num_attention_heads", "token_dim",
+    "num_transformer_submodules", "init_ia3_weights", "runtime_config"};
+
+// The methods of one peft_type that a configuration distinguishes by its fields.
+const Method* method_for(const std::string& type, const Json&) { return method_of_peft_type(type); }
+
+}  // namespace
+
+AdapterConfig read_adapter_config(const std::string& folder) {
+  const std::string file = folder + "/adapter_config.json";
+  AdapterConfig a;
+  a.raw = parse_json_file(file);
+  const auto type = json_field<std::string>(a.raw, "peft_type", file);
+  a.method = method_for(type, a.raw);
+  if (a.method == nullptr) {
+    std::string known;
+    for (const Method& m : all_methods()) {
+      if (!m.peft_type.empty()) known += (known.empty() ? "" : ", ") + std::string(m.peft_type);
+    }
+    throw UsageError("{}: no method here reads the type {}; known: {}", file, type, known);
+  }
+  const Json known = complete_config(*a.method, Json::object());
+  Json given = Json::object();
+  for (const auto& [key, value] : a.raw.items()) {
+    if (known.contains(key)) {
+      given[key] = value;
+    } else if (!is_unset(value) && std::ranges::find(kCommon, key) == kCommon.end()) {
+      a.ignored.push_back(key);
+    }
+  }
+  a.config = complete_config(*a.method, given);
+  return a;
+}
+
+std::string file_key(const Param& param, const Method& method) {
+  if (param.name.ends_with(".token_adapter.trainable_tokens_index")) return {};
+  if (param.name.starts_with("prompt_encoder.")) return {};
+  if (param.name == "prompt_embeddings") return param.name;
+  if (is_prompt(method)) return "base_model." + param.name;
+  if (method.peft_type == "LN_TUNING" && param.adapter.empty() && !param.name.starts_with("classifier.")) {
+    const size_t dot = param.name.rfind('.');
+    return std::string(kPrefix) + param.name.substr(0, dot) + ".ln_tuning_layers" + param.name.substr(dot);
+  }
+  return std::string(kPrefix) + param.name;
+}
+
+void load_adapter(const std::string& folder, const AdapterConfig& config, const Graph& adapted, ParamStore& store) {
+  const SafeTensors file = SafeTensors::open(folder + "/adapter_model.safetensors");
+  for (const Param& p : adapted.params()) {
+    if (!p.trainable && p.adapter.empty()) continue;
+    const std::string key = file_key(p, *config.method);
+    if (key.empty()) continue;
+    // Trained biases of adapted layers stand under the wrapper's name.
+    std::vector<std::string> names{key, key.substr(key.starts_with(kPrefix) ? kPrefix.size() : 0)};
+    if (const size_t dot = key.rfind('.'); dot != std::string::npos) names.push_back(key.substr(0, dot) + ".base_layer" + key.substr(dot));
+    const auto found = std::ranges::find_if(names, [&](const std::string& n) { return file.contains(n); });
+    if (found == names.end()) throw FileError("{}: there is no tensor '{}' ({})", file.source(), key, p.type.str());
+    const Tensor& t = file.tensor(*found);
+    if (t.shape() != p.type.shape) {
+      throw FileError("{}: tensor '{}' should be {} but has shape {}; does the adapter belong to this model?", file.source(), *found,
+                      p.type.str(), t.shape().str());
+    }
+    store.set(p.name, t.cast(p.type.dtype).clone());
+  }
+}
+
+void save_adapter(const std::string& folder, const Method& method, const Json& config, const Graph& adapted, const ParamStore& store,
+                  const std::string& base_model) {
+  make_folders(folder);
+  std::map<std::string, Tensor> tensors;
+  for (const Param& p : adapted.params()) {
+    if (!p.trainable && p.adapter.empty()) continue;
+    std::string key = file_key(p, method);
+    if (key.empty()) key = p.name;  // the generator of a prefix: kept, so that training can go on
+    tensors[key] = store.get(p.name);
+  }
+  save_safetensors(folder + "/adapter_model.safetensors", tensors);
+  std::map<std::string, Json> sorted;
+  for (const auto& [key, value] : config.items()) sorted[key] = value;
+  sorted["peft_type"] = method.peft_type.empty() ? "GRAFT_" + std::string(method.name) : std::string(method.peft_type);
+  sorted["graft_method"] = method.name;
+  sorted["base_model_name_or_path"] = base_model;
+  sorted["inference_mode"] = true;
+  sorted["task_type"] = "SEQ_CLS";
+  if (method.peft_type == "LORA") sorted["fan_in_fan_out"] = false;
+  Json out = Json::object();
+  for (auto& [key, value] : sorted) out[key] = value;
+  write_json_file(folder + "/adapter_config.json", out);
+}
+
+}  // namespace graft::peft

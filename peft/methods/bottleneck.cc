@@ -1,0 +1,132 @@
+// Bottleneck adapters: Houlsby (methods.md 1.1, 1902.00751), Pfeiffer (1.2, 2005.00247), parallel and scaled parallel (1.3, 2110.04366).
+// Names of parameters are AdapterHub's.
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/ops.h"
+#include "core/error.h"
+#include "peft/methods/methods.h"
+
+namespace graft::peft {
+namespace {
+
+struct Bottleneck {
+  Rewrite& r;
+  const Json& config;
+  std::string path;  // "bert.encoder.layer.0.output.adapters.NAME"
+  int64_t width;     // of the model
+
+  std::string name(const char* part) const { return path + "." + part; }
+  int64_t inner() const {
+    const double factor = config.at("reduction_factor").get<double>();
+    if (factor <= 0) throw UsageError("reduction_factor should be positive but is {}", factor);
+    return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(width) / factor));
+  }
+
+  // sigma(x Wd^T + bd) Wu^T + bu, scaled
+  Value branch(Builder& b, Value x) const {
+    const auto& mode = config.at("init_weights").get_ref<const std::string&>();
+    const bool identity = mode == "mam_adapter";
+    if (!identity && mode != "bert") throw UsageError("init_weights should be bert or mam_adapter but is '{}'", mode);
+    const int64_t m = inner();
+    const Init down = identity ? Init::kaiming_uniform5(width) : Init::normal(0.02);
+    const Init up = identity ? Init::zeros() : Init::normal(0.02);
+    Value h = ops::linear(b, x, r.param(name("adapter_down.0.weight"), {m, width}, down), r.param(name("adapter_down.0.bias"), {m}, Init::zeros()));
+    h = ops::activation(b, h, config.at("non_linearity").get_ref<const std::string&>());
+    h = ops::linear(b, h, r.param(name("adapter_up.weight"), {width, m}, up), r.param(name("adapter_up.bias"), {width}, Init::zeros()));
+    const Json& scaling = config.at("scaling");
+    if (scaling == "learned") return ops::mul(b, h, r.param(name("scaling"), {1}, Init::ones()));
+    if (!scaling.is_number()) throw UsageError("scaling should be a number or \"learned\" but is {}", scaling.dump());
+    return ops::scale(b, h, scaling.get<double>());
+  }
+};
+
+// Where the last linear of a sublayer stands: its name without the layer itself ("...layer.0.output" for "...layer.0.output.dense").
+std::string place_of(const Mark& m, const char* position, const Rewrite& r) {
+  const std::string& scope = r.builder_scope(m.value);
+  const size_t dot = scope.rfind('.');
+  return fmt::format("{}.adapters.{}", scope.substr(0, dot), position);
+}
+
+// The norm behind a residual add: y = LN(u + x). Returns the add and the norm, or throws.
+struct PostNorm {
+  Value sum, normed;
+  Value residual;
+};
+PostNorm post_norm(Builder& b, Value u, const std::string& method) {
+  for (const Use& use : b.uses(u)) {
+    const Value sum{use.node, 0};
+    if (b.graph().node(use.node).op->name != "add") continue;
+    for (const Use& reader : b.uses(sum)) {
+      if (b.graph().node(reader.node).op->name == "layer_norm") {
+        return {sum, {reader.node, 0}, b.graph().node(use.node).inputs[use.input == 0 ? 1 : 0]};
+      }
+    }
+  }
+  throw UsageError("{}: the block output at '{}' is not followed by a residual and a norm", method, b.graph().node(u.node).scope);
+}
+
+bool left_out(const Json& config, int layer) {
+  const Json& out = config.at("leave_out");
+  return std::ranges::find(out, Json(layer)) != out.end();
+}
+
+void houlsby(Rewrite& r, const Json& config) {
+  for (Role role : {Role::attention_block_output, Role::mlp_block_output}) {
+    for (const Mark& m : r.marks(role)) {
+      if (left_out(config, m.layer)) continue;
+      const Bottleneck a{r, config, place_of(m, "default", r), r.builder().shape(m.value)[-1]};
+      r.add_after(m.value, [&](Builder& b, Value h) { return ops::add(b, h, a.branch(b, h)); });
+    }
+  }
+}
+
+// z = LN(u + x1); u' = u + branch(z); y = LN(u' + x1): the frozen norm serves twice.
+void pfeiffer(Rewrite& r, const Json& config) {
+  for (const Mark& m : r.marks(Role::mlp_block_output)) {
+    if (left_out(config, m.layer)) continue;
+    const PostNorm norm = post_norm(r.builder(), m.value, "pfeiffer");
+    const Node layer_norm = r.builder().graph().node(norm.normed.node);
+    const Bottleneck a{r, config, place_of(m, "default", r), r.builder().shape(m.value)[-1]};
+    r.add_after(m.value, [&](Builder& b, Value u) {
+      std::vector<Value> in = layer_norm.inputs;
+      in[0] = ops::add(b, u, norm.residual);
+      const Value z = b.node("layer_norm", in, layer_norm.attrs);
+      return ops::add(b, u, a.branch(b, z));
+    });
+  }
+}
+
+void parallel(Rewrite& r, const Json& config) {
+  for (const Mark& m : r.marks(Role::mlp_block_output)) {
+    if (left_out(config, m.layer)) continue;
+    const auto inputs = r.marks(Role::attention_output);
+    const auto input = std::ranges::find(inputs, m.layer, &Mark::layer);
+    if (input == inputs.end()) throw UsageError("parallel: block {} does not mark the input of its MLP", m.layer);
+    const Bottleneck a{r, config, place_of(m, "default", r), r.builder().shape(m.value)[-1]};
+    r.add_after(m.value, [&](Builder& b, Value y) { return ops::add(b, y, a.branch(b, input->value)); });
+  }
+}
+
+Json config_of(double reduction, const char* activation, const char* init, Json scaling) {
+  return {{"reduction_factor", reduction}, {"non_linearity", activation}, {"init_weights", init}, {"scaling", std::move(scaling)}, {"leave_out", Json::array()}};
+}
+Json houlsby_defaults() { return config_of(16.0, "swish", "bert", 1.0); }
+Json pfeiffer_defaults() { return config_of(16.0, "relu", "bert", 1.0); }
+Json parallel_defaults() { return config_of(2.0, "relu", "mam_adapter", 4.0); }
+Json scaled_defaults() {
+  return config_of(2.0, "relu", "mam_adapter", "learned");
+}
+
+const Method kMethods[] = {
+    {"houlsby", "additive: adapter", "freeze, add", "1902.00751", "", 2e-3, houlsby_defaults, houlsby},
+    {"pfeiffer", "additive: adapter", "freeze, add", "2005.00247", "", 2e-3, pfeiffer_defaults, pfeiffer},
+    {"parallel", "additive: adapter", "freeze, add", "2110.04366", "", 1e-3, parallel_defaults, parallel},
+    {"scaled_parallel", "additive: adapter", "freeze, add", "2110.04366", "", 1e-3, scaled_defaults, parallel},
+};
+
+}  // namespace
+
+std::span<const Method> bottleneck_methods() { return kMethods; }
+
+}  // namespace graft::peft

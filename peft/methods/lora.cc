@@ -1,0 +1,173 @@
+// LoRA (methods.md 5.2, 2106.09685) with rsLoRA (5.3, 2312.03732), DoRA (5.6, 2402.09353), PiSSA (5.5, 2404.02948) and OLoRA
+// (2406.01775) starts, embedding targets, bias training and trainable token rows, all as Hugging Face PEFT names and computes them.
+#include <Eigen/Dense>
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/ops.h"
+#include "core/error.h"
+#include "core/random.h"
+#include "peft/methods/methods.h"
+
+namespace graft::peft {
+namespace {
+
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using MatrixMap = Eigen::Map<Matrix>;
+
+MatrixMap matrix(Tensor& t) { return {t.data<float>(), t.shape()[0], t.shape()[1]}; }
+
+struct Target {
+  Module module;
+  int64_t rank;
+  double scale;
+  std::string a, b, magnitude;  // parameter names
+};
+
+Target describe(const Module& m, const Json& config) {
+  Target t{m, config.at("r").get<int64_t>(), 0, {}, {}, m.name + ".lora_magnitude_vector"};
+  double alpha = config.at("lora_alpha").get<double>();
+  if (const Json* v = pattern_value(config.at("rank_pattern"), m.name)) t.rank = v->get<int64_t>();
+  if (const Json* v = pattern_value(config.at("alpha_pattern"), m.name)) alpha = v->get<double>();
+  if (t.rank < 1) throw UsageError("lora: r should be positive but is {}", t.rank);
+  const double r = static_cast<double>(t.rank);
+  t.scale = alpha / (config.at("use_rslora").get<bool>() ? std::sqrt(r) : r);
+  const bool embedding = m.kind == Module::Kind::embedding;
+  t.a = m.name + (embedding ? ".lora_embedding_A" : ".lora_A.weight");
+  t.b = m.name + (embedding ? ".lora_embedding_B" : ".lora_B.weight");
+  return t;
+}
+
+// W + s B A for a product; for a table E + s (B A)^T.
+Value updated(Builder& b, Value w, Value a, Value bb, const Target& t) {
+  const bool embedding = t.module.kind == Module::Kind::embedding;
+  const Value product = embedding ? ops::matmul(b, ops::transpose(b, a, {1, 0}), ops::transpose(b, bb, {1, 0})) : ops::matmul(b, bb, a);
+  return ops::add(b, w, ops::scale(b, product, t.scale));
+}
+
+// diag(m / |V|) V with the norm a constant for the gradient; norms over the axis that a product sums over (tables: over the vocabulary).
+Value with_magnitude(Builder& b, Value v, Value magnitude, bool embedding) {
+  const Shape s = b.shape(v);
+  const Value frozen = ops::stop_gradient(b, v);
+  const Value norm = ops::sqrt(b, ops::sum(b, ops::pow_scalar(b, frozen, 2), {embedding ? 0 : 1}));
+  const Value c = ops::div(b, magnitude, norm);
+  return ops::mul(b, v, ops::reshape(b, c, embedding ? Shape{1, s[1]} : Shape{s[0], 1}));
+}
+
+void start_pissa(const Target& t, ParamStore& store) {
+  Tensor w = store.get(t.module.weight).clone(), a = store.get(t.a), b = store.get(t.b);
+  Eigen::BDCSVD<Matrix> svd(matrix(w), Eigen::ComputeThinU | Eigen::ComputeThinV);
+  const Eigen::VectorXf root = (svd.singularValues().head(t.rank) / static_cast<float>(t.scale)).cwiseSqrt();
+  matrix(b) = svd.matrixU().leftCols(t.rank) * root.asDiagonal();
+  matrix(a) = root.asDiagonal() * svd.matrixV().leftCols(t.rank).transpose();
+  matrix(w) -= static_cast<float>(t.scale) * matrix(b) * matrix(a);
+  store.set(t.module.weight, w);
+}
+
+void start_olora(const Target& t, ParamStore& store) {
+  Tensor w = store.get(t.module.weight).clone(), a = store.get(t.a), b = store.get(t.b);
+  Eigen::HouseholderQR<Matrix> qr(matrix(w));
+  const Eigen::Index k = std::min(matrix(w).rows(), matrix(w).cols());
+  const Matrix q = qr.householderQ() * Matrix::Identity(matrix(w).rows(), k);
+  const Matrix r = qr.matrixQR().topRows(k).triangularView<Eigen::Upper>();
+  matrix(b) = q.leftCols(t.rank);
+  matrix(a) = r.topRows(t.rank);
+  matrix(w) -= static_cast<float>(t.scale) * matrix(b) * matrix(a);
+  store.set(t.module.weight, w);
+}
+
+void start_magnitude(const Target& t, ParamStore& store) {
+  Tensor w = store.get(t.module.weight), m = store.get(t.magnitude);
+  const auto norms = t.module.kind == Module::Kind::embedding ? matrix(w).colwise().norm().transpose().eval() : matrix(w).rowwise().norm().eval();
+  std::copy_n(norms.data(), m.elements(), m.data<float>());
+}
+
+void adapt(Rewrite& r, const Target& t, const Json& config) {
+  const Shape w = r.base().param(t.module.weight).type.shape;  // [out, in] or [V, dim]
+  const bool embedding = t.module.kind == Module::Kind::embedding, dora = config.at("use_dora").get<bool>();
+  const Json& init = config.at("init_lora_weights");
+  const std::string mode = init.is_string() ? init.get<std::string>() : "";
+  const bool random = init == false;
+  const int64_t in = embedding ? w[0] : w[1], out = embedding ? w[1] : w[0];
+  Init a = Init::kaiming_uniform5(in), b = random ? Init::kaiming_uniform5(t.rank) : Init::zeros();
+  if (embedding) a = random ? Init::normal(1) : Init::zeros(), b = Init::normal(1);
+  if (mode == "gaussian") a = Init::normal(1 / static_cast<double>(t.rank)), b = embedding ? Init::normal(1) : Init::zeros();
+  const Value va = r.param(t.a, {t.rank, in}, a), vb = r.param(t.b, {out, t.rank}, b);
+  const double p = config.at("lora_dropout").get<double>();
+  if (p > 0) throw UsageError("lora: dropout on the adapter's input is set to {}; this build trains with lora_dropout = 0 only", p);
+  r.reparametrize(t.module.weight, [&](Builder& g, Value weight) {
+    const Value v = updated(g, weight, va, vb, t);
+    return dora ? with_magnitude(g, v, r.param(t.magnitude, {out}, Init::ones()), embedding) : v;
+  });
+  if (mode.starts_with("pissa")) r.initialize([t](ParamStore& s) { start_pissa(t, s); });
+  else if (mode == "olora") r.initialize([t](ParamStore& s) { start_olora(t, s); });
+  else if (!mode.empty() && mode != "gaussian") throw UsageError("lora: init_lora_weights '{}' is not known; known: true, false, gaussian, pissa, olora", mode);
+  if (dora) r.initialize([t](ParamStore& s) { start_magnitude(t, s); });
+}
+
+// Rows of an embedding table that train; the others stay. The rows are stored as their new values.
+void trainable_tokens(Rewrite& r, const Json& indices) {
+  for (const Module& m : modules_of(r.base())) {
+    if (m.kind != Module::Kind::embedding || !suffix_matches(m.name, "word_embeddings")) continue;
+    const Shape table = r.base().param(m.weight).type.shape;
+    const auto rows = indices.get<std::vector<int64_t>>();
+    for (int64_t row : rows) {
+      if (row < 0 || row >= table[0]) throw UsageError("trainable_token_indices: token {} is not in the vocabulary of {}", row, table[0]);
+    }
+    const Shape shape{static_cast<int64_t>(rows.size()), table[1]};
+    const std::string name = m.name + ".token_adapter.trainable_tokens_";
+    const Value delta = r.param(name + "delta", shape, Init::given()), index = r.buffer(name + "index", DType::i64, shape);
+    r.reparametrize(m.weight, [&](Builder& b, Value w) { return ops::scatter(b, w, index, delta, 0); });
+    r.initialize([=, weight = m.weight](ParamStore& s) {
+      Tensor at(DType::i64, shape), values(DType::f32, shape);
+      for (int64_t i = 0; i < shape.elements(); ++i) {
+        at.data<int64_t>()[i] = rows[static_cast<size_t>(i / shape[1])];
+        values.data<float>()[i] = s.get(weight).data<float>()[at.data<int64_t>()[i] * shape[1] + i % shape[1]];
+      }
+      s.set(name + "index", at);
+      if (!s.contains(name + "delta")) s.set(name + "delta", values);
+    });
+  }
+}
+
+void lora(Rewrite& r, const Json& config) {
+  const auto& bias = config.at("bias").get_ref<const std::string&>();
+  if (bias != "none" && bias != "all" && bias != "lora_only") throw UsageError("lora: bias should be none, all or lora_only but is '{}'", bias);
+  for (const Module& m : r.targets(config, {"query", "value", "q_lin", "v_lin", "q_proj", "v_proj"})) {
+    if (m.kind == Module::Kind::norm) throw UsageError("lora: '{}' is a normalization layer, which has no matrix to adapt", m.name);
+    adapt(r, describe(m, config), config);
+    if (bias == "lora_only") r.unfreeze([&](const Param& p) { return p.name == m.bias; });
+  }
+  if (bias == "all") r.unfreeze([](const Param& p) { return p.name.ends_with(".bias"); });
+  if (!config.at("trainable_token_indices").is_null()) trainable_tokens(r, config.at("trainable_token_indices"));
+}
+
+Json lora_defaults() {
+  Json d = target_defaults();
+  d.update(Json{{"r", 8}, {"lora_alpha", 8}, {"lora_dropout", 0.0}, {"bias", "none"}, {"use_rslora", false}, {"use_dora", false},
+                {"init_lora_weights", nullptr}, {"rank_pattern", Json::object()}, {"alpha_pattern", Json::object()},
+                {"trainable_token_indices", nullptr}});
+  return d;
+}
+Json rslora_defaults() {
+  Json d = lora_defaults();
+  d["use_rslora"] = true;
+  return d;
+}
+Json dora_defaults() {
+  Json d = lora_defaults();
+  d["use_dora"] = true;
+  return d;
+}
+
+const Method kMethods[] = {
+    {"lora", "reparametrization", "freeze, reparametrize", "2106.09685", "LORA", 5e-3, lora_defaults, lora},
+    {"rslora", "reparametrization", "freeze, reparametrize", "2312.03732", "", 5e-3, rslora_defaults, lora},
+    {"dora", "reparametrization", "freeze, reparametrize", "2402.09353", "", 5e-3, dora_defaults, lora},
+};
+
+}  // namespace
+
+std::span<const Method> lora_methods() { return kMethods; }
+
+}  // namespace graft::peft

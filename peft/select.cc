@@ -1,0 +1,138 @@
+#include "peft/select.h"
+
+#include <algorithm>
+#include <cctype>
+#include <regex>
+#include <set>
+
+#include "autograd/op.h"
+#include "core/error.h"
+
+namespace graft::peft {
+namespace {
+
+std::vector<std::string> strings_of(const Json& config, const char* key) {
+  const auto it = config.find(key);
+  if (it == config.end() || it->is_null()) return {};
+  if (it->is_string()) return {it->get<std::string>()};
+  return json_field<std::vector<std::string>>(config, key, "the method's configuration");
+}
+
+bool is_null(const Json& config, const char* key) { return !config.contains(key) || config.at(key).is_null(); }
+
+// Either a regular expression (string) or a list of suffixes.
+bool named_by(const Json& value, std::string_view module) {
+  if (value.is_string()) return regex_matches(module, value.get<std::string>());
+  return std::ranges::any_of(value, [&](const Json& e) { return suffix_matches(module, e.get<std::string>()); });
+}
+
+bool inside_saved(std::string_view module, const std::vector<std::string>& saved) {
+  const std::string dotted = "." + std::string(module) + ".";
+  return std::ranges::any_of(saved, [&](const std::string& m) { return dotted.find("." + m + ".") != std::string::npos; });
+}
+
+}  // namespace
+
+std::vector<Module> modules_of(const Graph& graph) {
+  std::vector<Module> modules;
+  std::set<std::string> seen;
+  auto param_name = [&](Value v) -> std::string {
+    if (!v.valid()) return {};
+    for (const Mark& m : graph.marks()) {
+      if (m.role == Role::reparametrized && m.value == v) return m.scope;
+    }
+    const Node& n = graph.node(v.node);
+    return n.op->name == "param" ? n.attrs.as<NameAttrs>().name : std::string();
+  };
+  for (const Node& n : graph.nodes()) {
+    const bool linear = n.op->name == "linear", embedding = n.op->name == "embedding";
+    const bool norm = n.op->name == "layer_norm" || n.op->name == "rms_norm";
+    if ((!linear && !embedding && !norm) || n.inputs.size() < 2) continue;
+    const std::string weight = param_name(n.inputs[1]);
+    if (!weight.ends_with(".weight")) continue;
+    const Param* p = graph.find_param(weight);
+    if (p == nullptr || !p->adapter.empty() || !seen.insert(weight).second) continue;
+    modules.push_back({weight.substr(0, weight.size() - 7), linear ? Module::Kind::linear : embedding ? Module::Kind::embedding : Module::Kind::norm,
+                       weight, n.inputs.size() > 2 ? param_name(n.inputs[2]) : ""});
+  }
+  return modules;
+}
+
+bool suffix_matches(std::string_view module, std::string_view entry) {
+  return module == entry || (module.size() > entry.size() && module.ends_with(entry) && module[module.size() - entry.size() - 1] == '.');
+}
+
+bool regex_matches(std::string_view module, const std::string& pattern) {
+  try {
+    return std::regex_match(module.begin(), module.end(), std::regex(pattern));
+  } catch (const std::regex_error& e) {
+    throw UsageError("'{}' is not a regular expression: {}", pattern, e.what());
+  }
+}
+
+const Json* pattern_value(const Json& patterns, std::string_view module) {
+  if (!patterns.is_object()) return nullptr;
+  for (const auto& [key, value] : patterns.items()) {
+    if (regex_matches(module, "(.*\\.)?(" + key + ")")) return &patterns.at(key);
+  }
+  return nullptr;
+}
+
+int layer_index(std::string_view module, const Json& layers_pattern) {
+  std::vector<std::string> parts;
+  for (size_t at = 0; at <= module.size();) {
+    const size_t dot = std::min(module.find('.', at), module.size());
+    parts.emplace_back(module.substr(at, dot - at));
+    at = dot + 1;
+  }
+  auto number = [&](size_t i) {
+    const std::string& s = parts[i];
+    return !s.empty() && s.size() < 6 && std::ranges::all_of(s, [](unsigned char ch) { return std::isdigit(ch); }) ? std::stoi(s) : -1;
+  };
+  const Json patterns = layers_pattern.is_string() ? Json::array({layers_pattern}) : layers_pattern;
+  if (patterns.is_array() && !patterns.empty()) {
+    for (const Json& p : patterns) {
+      for (size_t i = 1; i < parts.size(); ++i) {
+        if (parts[i - 1] == p.get<std::string>() && number(i) >= 0) return number(i);
+      }
+    }
+    return -1;
+  }
+  for (size_t i = 1; i + 1 < parts.size(); ++i) {
+    if (number(i) >= 0) return number(i);
+  }
+  return -1;
+}
+
+std::vector<Module> select_targets(const Graph& graph, const Json& config, const std::vector<std::string>& fallback) {
+  const Json target = is_null(config, "target_modules") ? Json(fallback) : config.at("target_modules");
+  const std::vector<std::string> saved = strings_of(config, "modules_to_save");
+  const Json layers = config.contains("layers_to_transform") ? config.at("layers_to_transform") : Json();
+  const Json pattern = config.contains("layers_pattern") ? config.at("layers_pattern") : Json();
+  std::string lowered = target.is_string() ? target.get<std::string>() : "";
+  std::ranges::transform(lowered, lowered.begin(), [](unsigned char ch) { return std::tolower(ch); });
+
+  std::vector<Module> chosen;
+  std::string known;
+  for (const Module& m : modules_of(graph)) {
+    if (m.kind == Module::Kind::norm && lowered == "all-linear") continue;
+    known += "\n  " + m.name;
+    if (!is_null(config, "exclude_modules") && named_by(config.at("exclude_modules"), m.name)) continue;
+    if (inside_saved(m.name, saved)) continue;
+    if (lowered == "all-linear") {
+      if (m.kind == Module::Kind::linear) chosen.push_back(m);
+      continue;
+    }
+    if (!named_by(target, m.name)) continue;
+    if (target.is_array() && !layers.is_null() && std::ranges::find(target, Json(m.name)) == target.end()) {
+      const int index = layer_index(m.name, pattern);
+      const bool listed = layers.is_array() ? std::ranges::find(layers, Json(index)) != layers.end() : layers == index;
+      if (index < 0 || !listed) continue;
+    }
+    chosen.push_back(m);
+  }
+  if (chosen.empty()) throw UsageError("target_modules {} matches no module; the model has:{}", target.dump(), known);
+  return chosen;
+}
+
+}  // namespace graft::peft

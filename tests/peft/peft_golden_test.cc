@@ -1,0 +1,228 @@
+// Adapters of Hugging Face PEFT, read from its own files: logits, loss, gradients, counts, five AdamW steps, merged, disabled.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <set>
+
+#include "autograd/evaluate.h"
+#include "autograd/executor.h"
+#include "autograd/gradient.h"
+#include "autograd/ops.h"
+#include "autograd/passes/cheap_forms.h"
+#include "autograd/passes/fold.h"
+#include "autograd/planner.h"
+#include "models/encoder.h"
+#include "nn/optimizer.h"
+#include "peft/adapter_files.h"
+#include "tests/support/golden.h"
+
+namespace graft::testing {
+namespace {
+
+// Base models and methods of the golden set that have no counterpart here.
+const std::set<std::string> kBases = {"gpt2", "llama", "t5"};
+const std::set<std::string> kTypes = {"ADALORA", "ADAMSS", "BEFT", "BOFT", "C3A", "DEFT", "DELORA", "FOURIERFT", "FROD", "GLORA", "GRALORA", "HIRA",
+    "HRA", "LILY", "LOHA", "LOKR", "MISS", "MULTITASK_PROMPT_TUNING", "OFT", "OSF", "PEANUT", "POLY", "PSOFT", "PVERA", "P_TUNING", "RANDLORA",
+    "ROAD", "SHIRA", "SUPERTUNING", "TINYLORA", "TRAINABLE_TOKENS", "UNILORA", "VBLORA", "VERA", "WAVEFT"};
+
+const std::set<std::string> kCases = {"multi_lora"};  // several adapters in one batch
+
+struct Run {
+  const std::string& base_dir;
+  std::string folder;
+  const Json& c;
+  const ModelConfig& model;
+  SafeTensors batch, data;
+  peft::AdapterConfig config;
+
+  int64_t virtual_tokens() const { return config.method->virtual_tokens ? config.method->virtual_tokens(config.config) : 0; }
+  bool prefix() const { return config.method->peft_type == "PREFIX_TUNING"; }
+
+  Graph base() const {
+    const Shape s = batch.tensor("input_ids").shape();
+    return build_encoder(model, {.batch = s[0], .length = s[1] + virtual_tokens(), .head = Head::classification});
+  }
+
+  // Virtual tokens in front: any id, visible, type 0; positions from 0 (prompts) or from the prefix length on.
+  Inputs inputs() const {
+    const Tensor &ids = batch.tensor("input_ids"), &mask = batch.tensor("attention_mask");
+    const int64_t B = ids.shape()[0], T = ids.shape()[1], v = virtual_tokens();
+    Tensor wide_ids(DType::i64, {B, T + v}), wide_mask = wide_ids.clone(), types = wide_ids.clone();
+    for (int64_t i = 0; i < B * (T + v); ++i) {
+      const int64_t r = i / (T + v), t = i % (T + v) - v;
+      wide_ids.data<int64_t>()[i] = t < 0 ? model.pad_id + 1 : ids.data<int64_t>()[r * T + t];
+      wide_mask.data<int64_t>()[i] = t < 0 ? 1 : mask.data<int64_t>()[r * T + t];
+    }
+    std::vector<int64_t> positions = position_ids(model, wide_ids.span<int64_t>(), B, T + v);
+    if (v > 0) {  // the reference gives embeddings, not ids: every position counts
+      for (int64_t i = 0; i < B * (T + v); ++i) {
+        positions[static_cast<size_t>(i)] = i % (T + v) + (model.model_type == "roberta" ? model.pad_id + 1 : 0);
+      }
+    }
+    if (prefix()) {
+      for (int64_t& p : positions) p += config.config.at("num_virtual_tokens").get<int64_t>();
+    }
+    return {{"input_ids", wide_ids}, {"attention_mask", wide_mask}, {"token_type_ids", types},
+            {"position_ids", Tensor::from(wide_ids.shape(), positions)}, {"labels", batch.tensor("labels")}};
+  }
+};
+
+Value add_loss(Builder& b, const Tensor& labels) {
+  const Value loss = ops::cross_entropy(b, b.graph().output("logits"), b.input("labels", DType::i64, labels.shape()));
+  b.output("loss", loss);
+  return loss;
+}
+
+std::map<std::string, Tensor> execute(const Graph& graph, const Inputs& inputs, ParamStore& store) {
+  Executor executor(std::make_shared<const Program>(plan(graph)), store);
+  executor.set_poison(true);
+  for (const std::string& n : graph.input_names()) executor.set_input(n, inputs.at(n));
+  executor.run();
+  std::map<std::string, Tensor> out;
+  for (const auto& [name, v] : graph.outputs()) out[name] = executor.output(name).clone();
+  return out;
+}
+
+// The tensors file names a parameter by its key in the adapter file, or as PEFT's model does.
+std::string golden_key(const Run& run, const std::string& kind, const Param& p) {
+  const Json& trainable = run.c.at("trainable");
+  std::string key = peft::file_key(p, *run.config.method);
+  for (const Json& t : trainable) {  // the wrapper adds segments; compare without them
+    std::string name = t.at("file_key").is_null() ? t.at("name").get<std::string>() : t.at("file_key").get<std::string>();
+    std::string plain = name;
+    for (const char* segment : {".base_layer", ".default", ".original_module", ".modules_to_save"}) {
+      for (size_t at; (at = plain.find(segment)) != std::string::npos;) plain.erase(at, std::string(segment).size());
+    }
+    if (plain == key || plain == p.name || plain == "base_model.model." + p.name || (key == "prompt_embeddings" && plain == "prompt_encoder.embedding.weight")) {
+      return kind + "/" + name;
+    }
+  }
+  return {};
+}
+
+void check(const Run& run) {
+  SCOPED_TRACE(run.folder);
+  const double rtol = run.c.at("rtol").get<double>();
+  const Json& atol = run.c.at("atol");
+  auto expect = [&](const Tensor& got, const std::string& key, double slack = 0) {
+    if (!run.data.contains(key)) return;
+    const double a = atol.contains(key) ? atol.at(key).get<double>() : slack;
+    EXPECT_EQ(mismatch(got, run.data.tensor(key), rtol, a), "") << key;
+  };
+  const Graph base = run.base();
+  const Inputs inputs = run.inputs();
+  ParamStore store;
+  load_parameters(run.base_dir + "/base", base, store);
+  const peft::Adapted adapted = peft::apply(base, *run.config.method, run.config.config);
+  peft::initialize(adapted, store, 1);
+  // Starts that change the base (PiSSA, OLoRA): the residual is what the reference computed.
+  for (const auto& [key, tensor] : run.data.tensors()) {
+    const std::string prefix = "extra/base_model.model.", suffix = ".base_layer.weight";
+    if (!key.starts_with(prefix) || !key.ends_with(suffix)) continue;
+    const std::string name = key.substr(prefix.size(), key.size() - prefix.size() - suffix.size()) + ".weight";
+    EXPECT_EQ(mismatch(store.get(name), tensor, 1e-4, 2e-5), "") << key;
+    store.set(name, tensor);
+  }
+  peft::load_adapter(run.folder + "/adapter", run.config, adapted.graph, store);
+  for (const Param& p : adapted.graph.params()) {  // what the file does not hold: generators of prompts
+    const std::string key = golden_key(run, "param", p);
+    if (peft::file_key(p, *run.config.method).empty() && run.data.contains(key)) store.set(p.name, run.data.tensor(key).clone());
+  }
+  EXPECT_EQ(peft::trainable_count(adapted.graph), run.c.at("trainable_parameters").get<int64_t>());
+
+  Builder b(cheap_forms(adapted.graph));
+  const Value loss = add_loss(b, inputs.at("labels"));
+  const auto grads = gradient(b, loss);
+  for (const auto& [name, g] : grads) b.output("grad/" + name, g);
+  const Graph joint = b.finish();
+  const auto out = execute(joint, inputs, store);
+  expect(out.at("logits"), "logits");
+  expect(out.at("loss"), "loss");
+  size_t compared = 0;
+  for (const auto& [name, g] : grads) {
+    const std::string key = golden_key(run, "grad", joint.param(name));
+    compared += !key.empty() && run.data.contains(key);
+    expect(out.at("grad/" + name), key);
+  }
+  EXPECT_EQ(compared, run.c.at("trainable").size());
+
+  // Without the cheap forms: the definition.
+  Builder plain(adapted.graph);
+  add_loss(plain, inputs.at("labels"));
+  expect(execute(plain.finish(), inputs, store).at("logits"), "logits");
+  if (run.data.contains("disabled_logits")) {
+    // The reference leaves trained biases and a start's residual in the base model; only saved modules go back.
+    ParamStore disabled;
+    load_parameters(run.base_dir + "/base", base, disabled);
+    for (const Param& p : base.params()) {
+      const bool restored = p.name.starts_with("classifier.") || run.config.method->peft_type == "LN_TUNING";
+      if (!restored) disabled.set(p.name, store.get(p.name));
+    }
+    expect(execute(base, inputs, disabled).at("logits"), "disabled_logits", 1e-5);
+  }
+  if (run.data.contains("merged_logits") && run.c.at("mergeable").get<bool>()) {
+    Folded merged = fold_parameters(adapted.graph, store);
+    expect(execute(merged.graph, inputs, merged.params).at("logits"), "merged_logits", 2e-5);
+  }
+
+  // Five steps of AdamW on one batch: the whole step is one program.
+  const Json& w = run.c.at("adamw");
+  Builder train(cheap_forms(adapted.graph));
+  const auto step_grads = gradient(train, add_loss(train, inputs.at("labels")));
+  ParamGroup group{{}, {.lr = w.at("lr").get<double>()}, w.value("weight_decay", 0.0)};
+  for (const auto& [name, g] : step_grads) group.params.push_back(name);
+  OptimizerConfig optimizer{.kind = "adamw", .eps = w.at("eps").get<double>()};
+  if (w.contains("betas")) optimizer.beta1 = w.at("betas")[0].get<double>(), optimizer.beta2 = w.at("betas")[1].get<double>();
+  add_optimizer(train, step_grads, optimizer, {group}, 0);
+  const Graph program = train.finish();
+  for (const Param& p : adapted.graph.params()) {
+    if (p.trainable) store.set(p.name, store.get(p.name).clone());
+  }
+  store.initialize(program, 0);
+  Executor executor(std::make_shared<const Program>(plan(program)), store);
+  for (const std::string& n : program.input_names()) executor.set_input(n, inputs.at(n));
+  const Json& losses = run.c.at("losses");
+  for (size_t i = 0; i + 1 < losses.size(); ++i) {
+    executor.run();
+    EXPECT_NEAR(executor.output("loss").data<float>()[0], losses[i].get<double>(), run.c.at("losses_atol").is_array() ? run.c.at("losses_atol")[i].get<double>() : run.c.at("losses_atol").get<double>()) << "step " << i;
+  }
+  for (const auto& [name, g] : step_grads) expect(store.get(name), golden_key(run, "final", program.param(name)));
+}
+
+TEST(GoldenPeft, FilesLogitsGradientsStepsMerge) {
+  const std::string dir = golden_dir() + "/peft/";
+  size_t cases = 0, missing = 0;
+  const Json index = parse_json_file(dir + "index.json");
+  for (const Json& entry : index.at("bases")) {
+    const auto base = entry.get<std::string>();
+    const std::string base_dir = dir + base;
+    const Json file = parse_json_file(base_dir + "/cases.json");
+    const Json& all = file.at("cases");
+    if (kBases.contains(base)) {
+      missing += all.size();
+      continue;
+    }
+    const ModelConfig model = load_config(base_dir + "/base");
+    for (const Json& c : all) {
+      const auto type = c.at("peft_type").get<std::string>();
+      const auto name = c.at("name").get<std::string>();
+      if (kTypes.contains(type) || kCases.contains(name)) {
+        ++missing;
+        continue;
+      }
+      const std::string folder = base_dir + "/" + name;
+      try {
+        check({base_dir, folder, c, model, SafeTensors::open(base_dir + "/batch.safetensors"), SafeTensors::open(folder + "/tensors.safetensors"),
+               peft::read_adapter_config(folder + "/adapter")});
+      } catch (const Error& e) {
+        ADD_FAILURE() << folder << ": " << e.what();
+      }
+      ++cases;
+    }
+  }
+  EXPECT_GT(cases, 0u);
+  std::printf("golden peft: %zu cases, %zu not supported\n", cases, missing);
+}
+
+}  // namespace
+}  // namespace graft::testing
