@@ -1,0 +1,79 @@
+// Fine-tunes an encoder with a method: one program per batch shape holds the whole step, all of them share parameters and one arena.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "autograd/executor.h"
+#include "models/encoder.h"
+#include "peft/method.h"
+#include "train/task.h"
+
+namespace graft {
+
+// Defaults are the WordNet protocol: AdamW (0.9, 0.999, 1e-8), weight decay 0.01, clipping at 1, warm-up over a tenth, linear decay, head at
+// 1e-2, the rest at the method's rate.
+struct TrainOptions {
+  int64_t steps = 250, batch = 32, seed = 0;
+  double lr = 0;  // 0: the method's
+  double head_lr = 1e-2, weight_decay = 0.01, max_grad_norm = 1;
+  bool profile = false;
+};
+
+struct StepReport {
+  int64_t step, steps;
+  double loss, tokens_per_second, seconds_left;
+  size_t peak_bytes;
+};
+
+struct TrainResult {
+  std::string method;
+  int64_t trainable = 0, total = 0;  // parameters; trainable without the head
+  int64_t steps = 0;
+  double final_loss = 0, seconds_per_step = 0, tokens_per_second = 0;
+  double dev_metric = 0, test_metric = 0;
+  size_t planned_peak_bytes = 0, peak_bytes = 0;  // of the largest step
+  double eval_seconds = 0;                        // of the test set
+  std::vector<double> losses;
+  std::vector<size_t> timeline;  // arena bytes alive during the largest step
+  std::vector<OpTime> profile;
+};
+
+class Trainer {
+ public:
+  Trainer(const ModelConfig& model, const Task& task, const peft::Method& method, const Json& hyperparameters, const TrainOptions& options);
+
+  // Returns early when on_step says false (a user's Ctrl-C); the parameters are then those after the last whole step.
+  TrainResult train(const std::function<bool(const StepReport&)>& on_step = nullptr);
+  double evaluate(const std::vector<Example>& rows, double* seconds = nullptr);  // the task's metric
+
+  // The adapted graph of one example, as adapter files are written from it.
+  const peft::Adapted& adapted() const { return adapted_; }
+  const peft::Method& method() const { return method_; }
+  ParamStore& params() { return store_; }
+
+ private:
+  using Shape2 = std::pair<int64_t, int64_t>;  // batch, padded length
+  Shape2 shape_of(const std::vector<Example>& rows, const std::vector<size_t>& batch) const;
+  Graph base_graph(Shape2 shape) const;
+  Graph train_graph(Shape2 shape) const;
+  Executor& executor(std::map<Shape2, std::unique_ptr<Executor>>& pool, Shape2 shape, bool training);
+  void fill(Executor& e, const std::vector<Example>& rows, const std::vector<size_t>& batch, Shape2 shape) const;
+
+  ModelConfig model_;
+  const Task& task_;
+  const peft::Method& method_;
+  Json config_;
+  TrainOptions options_;
+  int64_t virtual_tokens_ = 0;
+  peft::Adapted adapted_;
+  ParamStore store_;
+  std::shared_ptr<Arena> arena_;
+  std::map<Shape2, std::shared_ptr<const Program>> programs_;
+  std::map<Shape2, std::unique_ptr<Executor>> train_pool_, eval_pool_;
+};
+
+}  // namespace graft
