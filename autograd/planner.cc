@@ -9,6 +9,7 @@
 #include "autograd/op.h"
 #include "autograd/passes/dead_code.h"
 #include "core/error.h"
+#include "core/random.h"
 
 namespace graft {
 namespace {
@@ -187,7 +188,6 @@ class Planner {
       const int32_t last = std::max(at, last_read_[static_cast<size_t>(id)][k]);
       expiry_[static_cast<size_t>(b)] = std::max(expiry_[static_cast<size_t>(b)], last);
     }
-    // A view's life is known only when its readers are: look ahead through chains of views.
     if (size_t bytes = workspace_bytes(n); bytes > 0) {
       const int32_t b = add_buffer(Program::Kind::workspace, bytes);
       expiry_.resize(p_.buffers.size(), -1);
@@ -201,19 +201,14 @@ class Planner {
       const Value v = n.inputs[i];
       if (!(n.op->in_place >> i & 1) || !v.valid() || p_.graph.type(v) != n.outputs[0]) continue;
       const int32_t b = buffer_of(v);
-      if (p_.buffers[static_cast<size_t>(b)].kind != Program::Kind::arena || expiry_[static_cast<size_t>(b)] > at ||
-          outlives(v, at)) {
-        continue;
-      }
+      // expiry_ covers every value that stands in these bytes.
+      if (p_.buffers[static_cast<size_t>(b)].kind != Program::Kind::arena || expiry_[static_cast<size_t>(b)] > at) continue;
       // Another operand that stands in the same bytes must be the very same value.
       const bool shared = std::ranges::any_of(n.inputs, [&](Value o) { return o.valid() && o != v && buffer_of(o) == b; });
       if (!shared) return b;
     }
     return -1;
   }
-
-  // Whether some value in v's buffer is read after `at`. expiry_ covers every value placed so far; all readers of those are known.
-  bool outlives(Value v, int32_t at) const { return expiry_[static_cast<size_t>(buffer_of(v))] > at; }
 
   size_t workspace_bytes(const Node& n) const {
     const KernelEntry* kernel = n.op->view_of >= 0 ? nullptr : find_kernel(p_.backend, n.op->name);
@@ -246,6 +241,7 @@ class Planner {
   }
 
   void lay_out();
+  std::vector<size_t> offsets_in_order(const std::vector<int32_t>& buffers, const std::function<double(int32_t)>& key, size_t& top) const;
 
   PlanOptions options_;
   Program p_;
@@ -278,45 +274,37 @@ void Planner::lay_out() {
   const std::vector<size_t> timeline = memory_timeline(p_);
   for (size_t bytes : timeline) p_.live_bytes = std::max(p_.live_bytes, bytes);
 
-  using Better = std::function<bool(const Program::Buffer&, const Program::Buffer&)>;
-  const Better orders[] = {
-      [](const auto& a, const auto& b) { return a.bytes > b.bytes; },
-      [](const auto& a, const auto& b) { return a.last - a.first > b.last - b.first; },
-      [](const auto& a, const auto& b) {
-        return static_cast<double>(a.bytes) * (a.last - a.first) > static_cast<double>(b.bytes) * (b.last - b.first);
-      },
-      [](const auto& a, const auto& b) { return a.first < b.first; },
+  // Orders by size, life and both; then sizes shaken a little, while the result is not close to the bound. All of it deterministic.
+  using Key = std::function<double(int32_t)>;
+  auto bytes_of = [&](int32_t id) { return static_cast<double>(p_.buffers[static_cast<size_t>(id)].bytes); };
+  auto life_of = [&](int32_t id) {
+    const Program::Buffer& b = p_.buffers[static_cast<size_t>(id)];
+    return static_cast<double>(b.last - b.first);
   };
+  std::vector<Key> keys = {bytes_of, life_of, [&](int32_t id) { return bytes_of(id) * life_of(id); },
+                           [&](int32_t id) { return -static_cast<double>(p_.buffers[static_cast<size_t>(id)].first); }};
+  // What lives to the end first, at the bottom; the rest fits into the time before each of them begins.
+  const auto end = static_cast<int32_t>(order_.size());
+  auto pinned = [&](int32_t id) { return expiry_[static_cast<size_t>(id)] >= end ? 1e15 : 0.0; };
+  keys.push_back([&](int32_t id) { return pinned(id) + bytes_of(id); });
+  keys.push_back([&](int32_t id) { return pinned(id) > 0 ? pinned(id) + life_of(id) : bytes_of(id); });
+  keys.push_back([&](int32_t id) { return pinned(id) > 0 ? pinned(id) - life_of(id) : bytes_of(id); });
+  constexpr uint64_t kShakes = 48;
+  for (uint64_t shake = 1; shake <= kShakes; ++shake) {
+    keys.push_back([&, shake](int32_t id) {
+      return (shake % 2 == 0 ? pinned(id) : 0) + bytes_of(id) * (0.6 + 0.8 * static_cast<double>(RandomStream(shake, 0).uniform(static_cast<uint64_t>(id))));
+    });
+  }
   std::vector<size_t> best;
   size_t best_bytes = SIZE_MAX;
-  for (const Better& better : orders) {
-    std::vector<int32_t> sorted = mine;
-    std::ranges::stable_sort(sorted, [&](int32_t a, int32_t b) {
-      return better(p_.buffers[static_cast<size_t>(a)], p_.buffers[static_cast<size_t>(b)]);
-    });
-    std::vector<size_t> offsets(p_.buffers.size(), 0);
-    std::vector<int32_t> placed;  // by offset
+  for (const Key& key : keys) {
     size_t top = 0;
-    for (int32_t id : sorted) {
-      const Program::Buffer& b = p_.buffers[static_cast<size_t>(id)];
-      size_t offset = 0;
-      for (int32_t other : placed) {
-        const Program::Buffer& o = p_.buffers[static_cast<size_t>(other)];
-        const size_t low = offsets[static_cast<size_t>(other)];
-        if (o.last < b.first || b.last < o.first) continue;
-        if (low >= offset + b.bytes) break;
-        offset = std::max(offset, low + o.bytes);
-      }
-      offsets[static_cast<size_t>(id)] = offset;
-      const auto where = std::ranges::upper_bound(placed, offset, {}, [&](int32_t o) { return offsets[static_cast<size_t>(o)]; });
-      placed.insert(where, id);
-      top = std::max(top, offset + b.bytes);
-    }
+    std::vector<size_t> offsets = offsets_in_order(mine, key, top);
     if (top < best_bytes) {
       best_bytes = top;
       best = std::move(offsets);
     }
-    if (best_bytes == p_.live_bytes) break;
+    if (static_cast<double>(best_bytes) <= 1.01 * static_cast<double>(p_.live_bytes)) break;
   }
   p_.arena_bytes = mine.empty() ? 0 : best_bytes;
   for (int32_t id : mine) p_.buffers[static_cast<size_t>(id)].offset = best[static_cast<size_t>(id)];
@@ -326,6 +314,31 @@ void Planner::lay_out() {
     const bool persistent = b.kind != Program::Kind::arena && b.kind != Program::Kind::workspace;
     if (persistent && counted.insert(b.name).second) p_.persistent_bytes += b.bytes;
   }
+}
+
+// Each buffer in turn at the lowest place that is free during its life, the largest key first.
+std::vector<size_t> Planner::offsets_in_order(const std::vector<int32_t>& buffers, const std::function<double(int32_t)>& key, size_t& top) const {
+  std::vector<std::pair<double, int32_t>> sorted;
+  for (int32_t id : buffers) sorted.emplace_back(-key(id), id);
+  std::ranges::sort(sorted);
+  std::vector<size_t> offsets(p_.buffers.size(), 0);
+  std::vector<int32_t> placed;  // by offset
+  for (const auto& [rank, id] : sorted) {
+    const Program::Buffer& b = p_.buffers[static_cast<size_t>(id)];
+    size_t offset = 0;
+    for (int32_t other : placed) {
+      const Program::Buffer& o = p_.buffers[static_cast<size_t>(other)];
+      const size_t low = offsets[static_cast<size_t>(other)];
+      if (o.last < b.first || b.last < o.first) continue;
+      if (low >= offset + b.bytes) break;
+      offset = std::max(offset, low + o.bytes);
+    }
+    offsets[static_cast<size_t>(id)] = offset;
+    const auto where = std::ranges::upper_bound(placed, offset, {}, [&](int32_t o) { return offsets[static_cast<size_t>(o)]; });
+    placed.insert(where, id);
+    top = std::max(top, offset + b.bytes);
+  }
+  return offsets;
 }
 
 }  // namespace

@@ -130,7 +130,8 @@ int unrelated(const Wordnet& w, const Links& links, int k, int p, uint64_t role)
   std::pair<uint64_t, std::string> best;
   for (int x : pool) {
     const Synset& c = at(w, x);
-    if (x == k || !fit(c) || split_of(c.key) != split_of(at(w, k).key)) continue;
+    const bool other_split = role == 4 && split_of(c.key) != split_of(at(w, k).key);
+    if (x == k || !fit(c) || other_split) continue;
     std::pair<uint64_t, std::string> candidate{task_hash("nli-pick:" + at(w, k).key + ":" + c.key), c.key};
     if (o < 0 || candidate < best) {
       best = std::move(candidate);

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "autograd/ops.h"
+#include "autograd/passes/dead_code.h"
 
 namespace graft {
 namespace {
@@ -46,7 +47,7 @@ class CheapForms {
       if (y.valid()) b_.replace_uses({i, 0}, y, [&](const Use& u) { return u.node != y.node || u.node < count; });
     }
     b_.set_path("");
-    return b_.finish();
+    return live_part(b_.finish());
   }
 
  private:
