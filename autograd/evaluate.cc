@@ -82,7 +82,8 @@ Evaluation evaluate(const Graph& graph, const Inputs& inputs, const ParamStore& 
       KernelCall call{in_views, out_views, &n.attrs, nullptr};
       std::shared_ptr<void> workspace;
       if (kernel->workspace != nullptr) {
-        workspace = allocate_aligned(kernel->workspace(call));
+        call.workspace_bytes = kernel->workspace(call);
+        workspace = allocate_aligned(call.workspace_bytes);
         call.workspace = workspace.get();
       }
       kernel->run(call);

@@ -73,7 +73,8 @@ void Executor::bind() {
     KernelCall call = make_call(n, static_cast<int32_t>(i));
     std::shared_ptr<void> scratch;
     if (kernel->workspace != nullptr) {
-      scratch = allocate_aligned(kernel->workspace(call));
+      call.workspace_bytes = kernel->workspace(call);
+      scratch = allocate_aligned(call.workspace_bytes);
       call.workspace = scratch.get();
     }
     kernel->run(call);
@@ -100,6 +101,7 @@ void Executor::bind() {
         if (const int32_t w = p.workspace[static_cast<size_t>(step.node)]; w >= 0) {
           reach(w);
           bound.call.workspace = data_[static_cast<size_t>(w)];
+          bound.call.workspace_bytes = p.buffers[static_cast<size_t>(w)].bytes;
         }
         break;
       }

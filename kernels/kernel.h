@@ -38,8 +38,10 @@ struct KernelCall {
   std::span<const View> inputs;
   std::span<const View> outputs;
   const Attrs* attrs = nullptr;
-  void* workspace =
-      nullptr;  // as many bytes as `workspace` of the entry asked for, 64-byte aligned
+  // As many bytes as `workspace` of the entry asked for, 64-byte aligned. A plan may have been made
+  // for fewer threads than there are now: a kernel uses as many as the bytes serve.
+  void* workspace = nullptr;
+  size_t workspace_bytes = 0;
 
   const View& in(size_t i) const { return inputs[i]; }
   const View& out(size_t i = 0) const { return outputs[i]; }

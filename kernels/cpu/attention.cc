@@ -219,10 +219,11 @@ size_t AttentionWorkspace(const KernelCall& c) {
          ForwardScratch({c.in(0).shape, c.in(1).shape, c.attr<AttentionAttrs>().bthd});
 }
 
-// Splits n over at most num_threads() workers, each with its slice of the workspace.
+// Splits n over the workers that have a slice of the workspace.
 template <typename Body>
 void WithScratch(const KernelCall& c, int64_t n, size_t scratch, Body body) {
-  const int64_t workers = std::min<int64_t>(num_threads(), n);
+  const auto served = static_cast<int64_t>(c.workspace_bytes / scratch);
+  const int64_t workers = std::min<int64_t>({num_threads(), n, served});
   parallel_for(workers, 1, [&](int64_t begin, int64_t end) {
     for (int64_t w = begin; w < end; ++w) {
       float* mine = reinterpret_cast<float*>(static_cast<char*>(c.workspace) +

@@ -35,7 +35,6 @@ size_t MatmulWorkspace(const KernelCall& c) {
 
 void Matmul(const KernelCall& c) {
   const Sizes s = MatmulSizes(c);
-  const size_t bytes = MatmulWorkspace(c);
   GemmArgs args{.m = s.m, .n = s.n, .k = s.k};
   args.a = {c.in(0).as<float>(), s.a == MatrixLayout::cols ? s.m : s.k, s.a};
   args.b = {c.in(1).as<float>(), s.b == MatrixLayout::cols ? s.k : s.n, s.b};
@@ -45,7 +44,7 @@ void Matmul(const KernelCall& c) {
   const bool x_one = bx.elements() == 1, y_one = by.elements() == 1;
   if ((bx == bz || x_one) && (by == bz || y_one)) {
     BatchedGemm(args, {s.batch, x_one ? 0 : s.m * s.k, y_one ? 0 : s.k * s.n, s.m * s.n},
-                c.workspace, bytes);
+                c.workspace, c.workspace_bytes);
     return;
   }
   const BroadcastIndex ix(bx, bz), iy(by, bz);
@@ -53,7 +52,7 @@ void Matmul(const KernelCall& c) {
     args.a.data = c.in(0).as<float>() + ix(i) * s.m * s.k;
     args.b.data = c.in(1).as<float>() + iy(i) * s.k * s.n;
     args.c = c.out().as<float>() + i * s.m * s.n;
-    Gemm(args, c.workspace, bytes);
+    Gemm(args, c.workspace, c.workspace_bytes);
   }
 }
 
@@ -72,7 +71,7 @@ void Linear(const KernelCall& c) {
   args.c = c.out().as<float>();
   args.ldc = out;
   if (c.has(2)) args.epilogue.bias = c.in(2).as<float>();
-  Gemm(args, c.workspace, LinearWorkspace(c));
+  Gemm(args, c.workspace, c.workspace_bytes);
 }
 
 size_t LinearDxWorkspace(const KernelCall& c) {
@@ -87,7 +86,7 @@ void LinearDx(const KernelCall& c) {
   args.b = GemmOperand::rows(c.in(1).as<float>(), in);
   args.c = c.out().as<float>();
   args.ldc = in;
-  Gemm(args, c.workspace, LinearDxWorkspace(c));
+  Gemm(args, c.workspace, c.workspace_bytes);
 }
 
 constexpr KernelEntry kKernels[] = {{"matmul", Matmul, MatmulWorkspace},
