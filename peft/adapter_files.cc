@@ -17,10 +17,7 @@ bool is_unset(const Json& v) { return v.is_null() || v == false || v == "" || (v
 
 const std::vector<std::string_view> kCommon = {"peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping",
     "peft_version", "fan_in_fan_out", "megatron_core", "qalora_group_size", "num_layers", "num_attention_heads", "token_dim",
-    "num_transformer_submodules", "init_ia3_weights", "runtime_config"};
-
-// The methods of one peft_type that a configuration distinguishes by its fields.
-const Method* method_for(const std::string& type, const Json&) { return method_of_peft_type(type); }
+    "num_transformer_submodules", "init_ia3_weights", "graft_method", "runtime_config"};
 
 }  // namespace
 
@@ -29,7 +26,9 @@ AdapterConfig read_adapter_config(const std::string& folder) {
   AdapterConfig a;
   a.raw = parse_json_file(file);
   const auto type = json_field<std::string>(a.raw, "peft_type", file);
-  a.method = method_for(type, a.raw);
+  // Methods that Hugging Face PEFT does not have, or has under a type they share, carry graft's own name.
+  const auto own = json_field<std::string>(a.raw, "graft_method", file, "");
+  a.method = own.empty() ? method_of_peft_type(type) : &find_method(own);
   if (a.method == nullptr) {
     std::string known;
     for (const Method& m : all_methods()) {
