@@ -1,5 +1,6 @@
-// Bottleneck adapters: Houlsby (methods.md 1.1, 1902.00751), Pfeiffer (1.2, 2005.00247), parallel and scaled parallel (1.3, 2110.04366).
-// Names of parameters are AdapterHub's.
+// Bottleneck adapters: Compacter (methods.md 7.2, 2106.04647), Houlsby (methods.md 1.1,
+// 1902.00751), Pfeiffer (1.2, 2005.00247), parallel and scaled parallel (1.3, 2110.04366). Names of
+// parameters are AdapterHub's.
 #include <algorithm>
 #include <cmath>
 
@@ -25,23 +26,59 @@ struct Bottleneck {
 
   // sigma(x Wd^T + bd) Wu^T + bu, scaled
   Value branch(Builder& b, Value x) const {
-    const auto& mode = config.at("init_weights").get_ref<const std::string&>();
-    const bool identity = mode == "mam_adapter";
-    if (!identity && mode != "bert") throw UsageError("init_weights should be bert or mam_adapter but is '{}'", mode);
-    const int64_t m = inner();
-    const Init down = identity ? Init::kaiming_uniform5(width) : Init::normal(0.02);
-    const Init up = identity ? Init::zeros() : Init::normal(0.02);
-    Value h = ops::linear(b, x, r.param(name("adapter_down.0.weight"), {m, width}, down), r.param(name("adapter_down.0.bias"), {m}, Init::zeros()));
+    Value h = layer(b, x, "adapter_down.0", width, inner(), true);
     h = ops::activation(b, h, config.at("non_linearity").get_ref<const std::string&>());
-    h = ops::linear(b, h, r.param(name("adapter_up.weight"), {width, m}, up), r.param(name("adapter_up.bias"), {width}, Init::zeros()));
+    h = layer(b, h, "adapter_up", inner(), width, false);
     const Json& scaling = config.at("scaling");
     if (scaling == "learned") return ops::mul(b, h, r.param(name("scaling"), {1}, Init::ones()));
-    if (!scaling.is_number()) throw UsageError("scaling should be a number or \"learned\" but is {}", scaling.dump());
+    if (!scaling.is_number()) {
+      throw UsageError("scaling should be a number or \"learned\" but is {}", scaling.dump());
+    }
     return ops::scale(b, h, scaling.get<double>());
+  }
+
+  Value layer(Builder& b, Value x, const char* part, int64_t in, int64_t out, bool down) const {
+    if (config.contains("phm_dim")) return phm_layer(b, x, part, in, out);
+    const auto& mode = config.at("init_weights").get_ref<const std::string&>();
+    const bool identity = mode == "mam_adapter";
+    if (!identity && mode != "bert") {
+      throw UsageError("init_weights should be bert or mam_adapter but is '{}'", mode);
+    }
+    const Init init = !identity ? Init::normal(0.02)
+                      : down    ? Init::kaiming_uniform5(in)
+                                : Init::zeros();
+    const std::string at = name(part);
+    return ops::linear(b, x, r.param(at + ".weight", {out, in}, init),
+                       r.param(at + ".bias", {out}, Init::zeros()));
+  }
+
+  // y = x H + b with H = sum_i A_i (x) (L_i R_i): the A_i [n, n] are shared by all adapters of the
+  // model (methods.md 7.2).
+  Value phm_layer(Builder& b, Value x, const char* part, int64_t in, int64_t out) const {
+    const auto n = config.at("phm_dim").get<int64_t>(), rank = config.at("phm_rank").get<int64_t>();
+    if (n < 1 || rank < 1 || in % n != 0 || out % n != 0) {
+      throw UsageError("compacter: phm_dim {} must divide the width {} and the bottleneck {}", n,
+                       width, inner());
+    }
+    const size_t encoder = path.find("encoder.layer.");
+    const std::string backbone = encoder == std::string::npos ? "" : path.substr(0, encoder);
+    const std::string at = name(part);
+    const double gain = std::sqrt(2.0);
+    const Value rule =
+        r.param(backbone + "shared_parameters.default.phm_rule", {n, n, n}, Init::normal(1e-4));
+    const Value left =
+        r.param(at + ".W_left", {n, in / n, rank}, Init::xavier_uniform(in / n, rank, gain));
+    const Value right =
+        r.param(at + ".W_right", {n, rank, out / n}, Init::xavier_uniform(rank, out / n, gain));
+    const Value blocks = ops::reshape(b, ops::matmul(b, left, right), {n, 1, in / n, 1, out / n});
+    const Value kronecker = ops::mul(b, ops::reshape(b, rule, {n, n, 1, n, 1}), blocks);
+    const Value h = ops::reshape(b, ops::sum(b, kronecker, {0}), {in, out});
+    return ops::add(b, ops::matmul(b, x, h), r.param(at + ".b", {out}, Init::zeros()));
   }
 };
 
-// Where the last linear of a sublayer stands: its name without the layer itself ("...layer.0.output" for "...layer.0.output.dense").
+// Where the last linear of a sublayer stands: its name without the layer itself
+// ("...layer.0.output" for "...layer.0.output.dense").
 std::string place_of(const Mark& m, const char* position, const Rewrite& r) {
   const std::string& scope = r.builder_scope(m.value);
   const size_t dot = scope.rfind('.');
@@ -63,7 +100,8 @@ PostNorm post_norm(Builder& b, Value u, const std::string& method) {
       }
     }
   }
-  throw UsageError("{}: the block output at '{}' is not followed by a residual and a norm", method, b.graph().node(u.node).scope);
+  throw UsageError("{}: the block output at '{}' is not followed by a residual and a norm", method,
+                   b.graph().node(u.node).scope);
 }
 
 bool left_out(const Json& config, int layer) {
@@ -102,27 +140,45 @@ void parallel(Rewrite& r, const Json& config) {
     if (left_out(config, m.layer)) continue;
     const auto inputs = r.marks(Role::attention_output);
     const auto input = std::ranges::find(inputs, m.layer, &Mark::layer);
-    if (input == inputs.end()) throw UsageError("parallel: block {} does not mark the input of its MLP", m.layer);
+    if (input == inputs.end())
+      throw UsageError("parallel: block {} does not mark the input of its MLP", m.layer);
     const Bottleneck a{r, config, place_of(m, "default", r), r.builder().shape(m.value)[-1]};
-    r.add_after(m.value, [&](Builder& b, Value y) { return ops::add(b, y, a.branch(b, input->value)); });
+    r.add_after(m.value,
+                [&](Builder& b, Value y) { return ops::add(b, y, a.branch(b, input->value)); });
   }
 }
 
 Json config_of(double reduction, const char* activation, const char* init, Json scaling) {
-  return {{"reduction_factor", reduction}, {"non_linearity", activation}, {"init_weights", init}, {"scaling", std::move(scaling)}, {"leave_out", Json::array()}};
+  return {{"reduction_factor", reduction},
+          {"non_linearity", activation},
+          {"init_weights", init},
+          {"scaling", std::move(scaling)},
+          {"leave_out", Json::array()}};
+}
+Json compacter_defaults() {
+  Json d = config_of(32.0, "gelu", "bert", 1.0);
+  d["phm_dim"] = 4;
+  d["phm_rank"] = 1;
+  return d;
 }
 Json houlsby_defaults() { return config_of(16.0, "swish", "bert", 1.0); }
 Json pfeiffer_defaults() { return config_of(16.0, "relu", "bert", 1.0); }
 Json parallel_defaults() { return config_of(2.0, "relu", "mam_adapter", 4.0); }
-Json scaled_defaults() {
-  return config_of(2.0, "relu", "mam_adapter", "learned");
-}
+Json scaled_defaults() { return config_of(2.0, "relu", "mam_adapter", "learned"); }
 
 const Method kMethods[] = {
-    {"houlsby", "additive: adapter", "freeze, add", "1902.00751", "", 2e-3, houlsby_defaults, houlsby},
-    {"pfeiffer", "additive: adapter", "freeze, add", "2005.00247", "", 2e-3, pfeiffer_defaults, pfeiffer},
-    {"parallel", "additive: adapter", "freeze, add", "2110.04366", "", 1e-3, parallel_defaults, parallel},
-    {"scaled_parallel", "additive: adapter", "freeze, add", "2110.04366", "", 1e-3, scaled_defaults, parallel},
+    {"houlsby", "additive: adapter", "freeze, add", "1902.00751", "", 2e-3, houlsby_defaults,
+     houlsby},
+    {"pfeiffer", "additive: adapter", "freeze, add", "2005.00247", "", 2e-3, pfeiffer_defaults,
+     pfeiffer},
+    {"parallel", "additive: adapter", "freeze, add", "2110.04366", "", 1e-3, parallel_defaults,
+     parallel},
+    {"scaled_parallel", "additive: adapter", "freeze, add", "2110.04366", "", 1e-3, scaled_defaults,
+     parallel},
+    {"compacter", "additive: adapter", "freeze, add", "2106.04647", "", 5e-3, compacter_defaults,
+     houlsby},
+    {"compacter++", "additive: adapter", "freeze, add", "2106.04647", "", 5e-3, compacter_defaults,
+     pfeiffer},
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
-// (IA)^3 (methods.md 3.1, 2205.05638): keys, values and inner activations of the MLP times a learned vector. Written as diagonal factors on
-// the weights, W := diag(l) W with b := l b, and W := W diag(l) for targets scaled on their input side, so that merging is folding.
+// (IA)^3 (methods.md 3.1, 2205.05638): keys, values and inner activations of the MLP times a
+// learned vector. Written as diagonal factors on the weights, W := diag(l) W with b := l b, and W
+// := W diag(l) for targets scaled on their input side, so that merging is folding.
 #include "autograd/ops.h"
 #include "core/error.h"
 #include "peft/methods/methods.h"
@@ -10,21 +11,27 @@ namespace {
 bool feed_forward(const Json& names, const std::string& module) {
   if (names.is_string()) return regex_matches(module, names.get<std::string>());
   for (const Json& n : names) {
-    if (module.ends_with(n.get<std::string>())) return true;  // without a dot boundary, as the reference does
+    if (module.ends_with(n.get<std::string>()))
+      return true;  // without a dot boundary, as the reference does
   }
   return false;
 }
 
 void ia3(Rewrite& r, const Json& config) {
-  const Json names = config.at("feedforward_modules").is_null() ? Json{"output.dense", "lin2"} : config.at("feedforward_modules");
-  for (const Module& m : r.targets(config, {"key", "value", "output.dense", "k_lin", "v_lin", "lin2"})) {
+  const Json names = config.at("feedforward_modules").is_null() ? Json{"output.dense", "lin2"}
+                                                                : config.at("feedforward_modules");
+  for (const Module& m :
+       r.targets(config, {"key", "value", "output.dense", "k_lin", "v_lin", "lin2"})) {
     if (m.kind != Module::Kind::linear) throw UsageError("ia3: '{}' is not a linear layer", m.name);
     const Shape w = r.base().param(m.weight).type.shape;
     const bool input_side = feed_forward(names, m.name);
-    const Value l = r.param(m.name + ".ia3_l", input_side ? Shape{1, w[1]} : Shape{w[0], 1}, Init::ones());
+    const Value l =
+        r.param(m.name + ".ia3_l", input_side ? Shape{1, w[1]} : Shape{w[0], 1}, Init::ones());
     r.reparametrize(m.weight, [&](Builder& b, Value weight) { return ops::mul(b, weight, l); });
     if (!input_side && !m.bias.empty()) {
-      r.reparametrize(m.bias, [&](Builder& b, Value bias) { return ops::mul(b, bias, ops::reshape(b, l, {w[0]})); });
+      r.reparametrize(m.bias, [&](Builder& b, Value bias) {
+        return ops::mul(b, bias, ops::reshape(b, l, {w[0]}));
+      });
     }
   }
 }
@@ -35,7 +42,8 @@ Json defaults() {
   return d;
 }
 
-const Method kMethods[] = {{"ia3", "additive", "freeze, reparametrize", "2205.05638", "IA3", 1e-2, defaults, ia3}};
+const Method kMethods[] = {
+    {"ia3", "additive", "freeze, reparametrize", "2205.05638", "IA3", 1e-2, defaults, ia3}};
 
 }  // namespace
 

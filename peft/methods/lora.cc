@@ -1,5 +1,6 @@
-// LoRA (methods.md 5.2, 2106.09685) with rsLoRA (5.3, 2312.03732), DoRA (5.6, 2402.09353), PiSSA (5.5, 2404.02948) and OLoRA
-// (2406.01775) starts, embedding targets, bias training and trainable token rows, all as Hugging Face PEFT names and computes them.
+// LoRA (methods.md 5.2, 2106.09685) with rsLoRA (5.3, 2312.03732), DoRA (5.6, 2402.09353), PiSSA
+// (5.5, 2404.02948) and OLoRA (2406.01775) starts, embedding targets, bias training and trainable
+// token rows, all as Hugging Face PEFT names and computes them.
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
@@ -41,11 +42,14 @@ Target describe(const Module& m, const Json& config) {
 // W + s B A for a product; for a table E + s (B A)^T.
 Value updated(Builder& b, Value w, Value a, Value bb, const Target& t) {
   const bool embedding = t.module.kind == Module::Kind::embedding;
-  const Value product = embedding ? ops::matmul(b, ops::transpose(b, a, {1, 0}), ops::transpose(b, bb, {1, 0})) : ops::matmul(b, bb, a);
+  const Value product =
+      embedding ? ops::matmul(b, ops::transpose(b, a, {1, 0}), ops::transpose(b, bb, {1, 0}))
+                : ops::matmul(b, bb, a);
   return ops::add(b, w, ops::scale(b, product, t.scale));
 }
 
-// diag(m / |V|) V with the norm a constant for the gradient; norms over the axis that a product sums over (tables: over the vocabulary).
+// diag(m / |V|) V with the norm a constant for the gradient; norms over the axis that a product
+// sums over (tables: over the vocabulary).
 Value with_magnitude(Builder& b, Value v, Value magnitude, bool embedding) {
   const Shape s = b.shape(v);
   const Value frozen = ops::stop_gradient(b, v);
@@ -57,7 +61,8 @@ Value with_magnitude(Builder& b, Value v, Value magnitude, bool embedding) {
 void start_pissa(const Target& t, ParamStore& store) {
   Tensor w = store.get(t.module.weight).clone(), a = store.get(t.a), b = store.get(t.b);
   Eigen::BDCSVD<Matrix> svd(matrix(w), Eigen::ComputeThinU | Eigen::ComputeThinV);
-  const Eigen::VectorXf root = (svd.singularValues().head(t.rank) / static_cast<float>(t.scale)).cwiseSqrt();
+  const Eigen::VectorXf root =
+      (svd.singularValues().head(t.rank) / static_cast<float>(t.scale)).cwiseSqrt();
   matrix(b) = svd.matrixU().leftCols(t.rank) * root.asDiagonal();
   matrix(a) = root.asDiagonal() * svd.matrixV().leftCols(t.rank).transpose();
   matrix(w) -= static_cast<float>(t.scale) * matrix(b) * matrix(a);
@@ -78,30 +83,44 @@ void start_olora(const Target& t, ParamStore& store) {
 
 void start_magnitude(const Target& t, ParamStore& store) {
   Tensor w = store.get(t.module.weight), m = store.get(t.magnitude);
-  const auto norms = t.module.kind == Module::Kind::embedding ? matrix(w).colwise().norm().transpose().eval() : matrix(w).rowwise().norm().eval();
+  const auto norms = t.module.kind == Module::Kind::embedding
+                         ? matrix(w).colwise().norm().transpose().eval()
+                         : matrix(w).rowwise().norm().eval();
   std::copy_n(norms.data(), m.elements(), m.data<float>());
 }
 
 void adapt(Rewrite& r, const Target& t, const Json& config) {
   const Shape w = r.base().param(t.module.weight).type.shape;  // [out, in] or [V, dim]
-  const bool embedding = t.module.kind == Module::Kind::embedding, dora = config.at("use_dora").get<bool>();
+  const bool embedding = t.module.kind == Module::Kind::embedding,
+             dora = config.at("use_dora").get<bool>();
   const Json& init = config.at("init_lora_weights");
   const std::string mode = init.is_string() ? init.get<std::string>() : "";
   const bool random = init == false;
   const int64_t in = embedding ? w[0] : w[1], out = embedding ? w[1] : w[0];
   Init a = Init::kaiming_uniform5(in), b = random ? Init::kaiming_uniform5(t.rank) : Init::zeros();
   if (embedding) a = random ? Init::normal(1) : Init::zeros(), b = Init::normal(1);
-  if (mode == "gaussian") a = Init::normal(1 / static_cast<double>(t.rank)), b = embedding ? Init::normal(1) : Init::zeros();
+  if (mode == "gaussian")
+    a = Init::normal(1 / static_cast<double>(t.rank)),
+    b = embedding ? Init::normal(1) : Init::zeros();
   const Value va = r.param(t.a, {t.rank, in}, a), vb = r.param(t.b, {out, t.rank}, b);
   const double p = config.at("lora_dropout").get<double>();
-  if (p > 0) throw UsageError("lora: dropout on the adapter's input is set to {}; this build trains with lora_dropout = 0 only", p);
+  if (p > 0)
+    throw UsageError(
+        "lora: dropout on the adapter's input is set to {}; this build trains with lora_dropout = "
+        "0 only",
+        p);
   r.reparametrize(t.module.weight, [&](Builder& g, Value weight) {
     const Value v = updated(g, weight, va, vb, t);
     return dora ? with_magnitude(g, v, r.param(t.magnitude, {out}, Init::ones()), embedding) : v;
   });
-  if (mode.starts_with("pissa")) r.initialize([t](ParamStore& s) { start_pissa(t, s); });
-  else if (mode == "olora") r.initialize([t](ParamStore& s) { start_olora(t, s); });
-  else if (!mode.empty() && mode != "gaussian") throw UsageError("lora: init_lora_weights '{}' is not known; known: true, false, gaussian, pissa, olora", mode);
+  if (mode.starts_with("pissa"))
+    r.initialize([t](ParamStore& s) { start_pissa(t, s); });
+  else if (mode == "olora")
+    r.initialize([t](ParamStore& s) { start_olora(t, s); });
+  else if (!mode.empty() && mode != "gaussian")
+    throw UsageError(
+        "lora: init_lora_weights '{}' is not known; known: true, false, gaussian, pissa, olora",
+        mode);
   if (dora) r.initialize([t](ParamStore& s) { start_magnitude(t, s); });
 }
 
@@ -112,17 +131,22 @@ void trainable_tokens(Rewrite& r, const Json& indices) {
     const Shape table = r.base().param(m.weight).type.shape;
     const auto rows = indices.get<std::vector<int64_t>>();
     for (int64_t row : rows) {
-      if (row < 0 || row >= table[0]) throw UsageError("trainable_token_indices: token {} is not in the vocabulary of {}", row, table[0]);
+      if (row < 0 || row >= table[0])
+        throw UsageError("trainable_token_indices: token {} is not in the vocabulary of {}", row,
+                         table[0]);
     }
     const Shape shape{static_cast<int64_t>(rows.size()), table[1]};
     const std::string name = m.name + ".token_adapter.trainable_tokens_";
-    const Value delta = r.param(name + "delta", shape, Init::given()), index = r.buffer(name + "index", DType::i64, shape);
-    r.reparametrize(m.weight, [&](Builder& b, Value w) { return ops::scatter(b, w, index, delta, 0); });
+    const Value delta = r.param(name + "delta", shape, Init::given()),
+                index = r.buffer(name + "index", DType::i64, shape);
+    r.reparametrize(m.weight,
+                    [&](Builder& b, Value w) { return ops::scatter(b, w, index, delta, 0); });
     r.initialize([=, weight = m.weight](ParamStore& s) {
       Tensor at(DType::i64, shape), values(DType::f32, shape);
       for (int64_t i = 0; i < shape.elements(); ++i) {
         at.data<int64_t>()[i] = rows[static_cast<size_t>(i / shape[1])];
-        values.data<float>()[i] = s.get(weight).data<float>()[at.data<int64_t>()[i] * shape[1] + i % shape[1]];
+        values.data<float>()[i] =
+            s.get(weight).data<float>()[at.data<int64_t>()[i] * shape[1] + i % shape[1]];
       }
       s.set(name + "index", at);
       if (!s.contains(name + "delta")) s.set(name + "delta", values);
@@ -132,20 +156,31 @@ void trainable_tokens(Rewrite& r, const Json& indices) {
 
 void lora(Rewrite& r, const Json& config) {
   const auto& bias = config.at("bias").get_ref<const std::string&>();
-  if (bias != "none" && bias != "all" && bias != "lora_only") throw UsageError("lora: bias should be none, all or lora_only but is '{}'", bias);
-  for (const Module& m : r.targets(config, {"query", "value", "q_lin", "v_lin", "q_proj", "v_proj"})) {
-    if (m.kind == Module::Kind::norm) throw UsageError("lora: '{}' is a normalization layer, which has no matrix to adapt", m.name);
+  if (bias != "none" && bias != "all" && bias != "lora_only")
+    throw UsageError("lora: bias should be none, all or lora_only but is '{}'", bias);
+  for (const Module& m :
+       r.targets(config, {"query", "value", "q_lin", "v_lin", "q_proj", "v_proj"})) {
+    if (m.kind == Module::Kind::norm)
+      throw UsageError("lora: '{}' is a normalization layer, which has no matrix to adapt", m.name);
     adapt(r, describe(m, config), config);
     if (bias == "lora_only") r.unfreeze([&](const Param& p) { return p.name == m.bias; });
   }
   if (bias == "all") r.unfreeze([](const Param& p) { return p.name.ends_with(".bias"); });
-  if (!config.at("trainable_token_indices").is_null()) trainable_tokens(r, config.at("trainable_token_indices"));
+  if (!config.at("trainable_token_indices").is_null())
+    trainable_tokens(r, config.at("trainable_token_indices"));
 }
 
 Json lora_defaults() {
   Json d = target_defaults();
-  d.update(Json{{"r", 8}, {"lora_alpha", 8}, {"lora_dropout", 0.0}, {"bias", "none"}, {"use_rslora", false}, {"use_dora", false},
-                {"init_lora_weights", nullptr}, {"rank_pattern", Json::object()}, {"alpha_pattern", Json::object()},
+  d.update(Json{{"r", 8},
+                {"lora_alpha", 8},
+                {"lora_dropout", 0.0},
+                {"bias", "none"},
+                {"use_rslora", false},
+                {"use_dora", false},
+                {"init_lora_weights", nullptr},
+                {"rank_pattern", Json::object()},
+                {"alpha_pattern", Json::object()},
                 {"trainable_token_indices", nullptr}});
   return d;
 }
@@ -161,9 +196,12 @@ Json dora_defaults() {
 }
 
 const Method kMethods[] = {
-    {"lora", "reparametrization", "freeze, reparametrize", "2106.09685", "LORA", 5e-3, lora_defaults, lora},
-    {"rslora", "reparametrization", "freeze, reparametrize", "2312.03732", "", 5e-3, rslora_defaults, lora},
-    {"dora", "reparametrization", "freeze, reparametrize", "2402.09353", "", 5e-3, dora_defaults, lora},
+    {"lora", "reparametrization", "freeze, reparametrize", "2106.09685", "LORA", 5e-3,
+     lora_defaults, lora},
+    {"rslora", "reparametrization", "freeze, reparametrize", "2312.03732", "", 5e-3,
+     rslora_defaults, lora},
+    {"dora", "reparametrization", "freeze, reparametrize", "2402.09353", "", 5e-3, dora_defaults,
+     lora},
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Methods that only choose what trains: full fine-tuning, the head alone, the top blocks (methods.md 4.4), BitFit (4.1, 2106.10199) and
-// layer-norm tuning (4.2, 2211.08682).
+// Methods that only choose what trains: full fine-tuning, the head alone, the top blocks
+// (methods.md 4.4), BitFit (4.1, 2106.10199) and layer-norm tuning (4.2, 2211.08682).
 #include <algorithm>
 #include <set>
 
@@ -19,7 +19,9 @@ void top_layers(Rewrite& r, const Json& config) {
   int layers = 0;
   for (const Param& p : r.base().params()) layers = std::max(layers, layer_index(p.name) + 1);
   const auto n = config.at("n").get<int64_t>();
-  if (n < 1 || n > layers) throw UsageError("top_layers: n should be between 1 and {} (the model's blocks) but is {}", layers, n);
+  if (n < 1 || n > layers)
+    throw UsageError("top_layers: n should be between 1 and {} (the model's blocks) but is {}",
+                     layers, n);
   r.unfreeze([&](const Param& p) { return layer_index(p.name) >= layers - n; });
 }
 
@@ -37,11 +39,15 @@ void ln_tuning(Rewrite& r, const Json& config) {
   std::set<std::string> params;
   const Json& target = config.at("target_modules");
   for (const Module& m : modules_of(r.base())) {
-    const bool named = target.is_null() || (target.is_string() ? regex_matches(m.name, target.get<std::string>())
-                                                               : std::ranges::any_of(target, [&](const Json& e) { return suffix_matches(m.name, e.get<std::string>()); }));
+    const bool named = target.is_null() ||
+                       (target.is_string() ? regex_matches(m.name, target.get<std::string>())
+                                           : std::ranges::any_of(target, [&](const Json& e) {
+                                               return suffix_matches(m.name, e.get<std::string>());
+                                             }));
     if (m.kind == Module::Kind::norm && named) params.insert({m.weight, m.bias});
   }
-  if (params.empty()) throw UsageError("ln_tuning: no normalization layer is named by {}", target.dump());
+  if (params.empty())
+    throw UsageError("ln_tuning: no normalization layer is named by {}", target.dump());
   r.unfreeze([&](const Param& p) { return params.contains(p.name); });
 }
 
@@ -51,9 +57,11 @@ Json top_defaults() { return {{"n", 2}}; }
 const Method kMethods[] = {
     {"full", "baseline", "none", "all parameters", "", 2e-4, no_defaults, full},
     {"head", "baseline", "freeze", "linear probing", "", 1e-2, no_defaults, head},
-    {"top_layers", "selective", "freeze", "Donahue et al. 2014", "", 2e-4, top_defaults, top_layers},
+    {"top_layers", "selective", "freeze", "Donahue et al. 2014", "", 2e-4, top_defaults,
+     top_layers},
     {"bitfit", "selective", "freeze", "2106.10199", "", 5e-3, no_defaults, bitfit},
-    {"ln_tuning", "selective", "freeze", "2211.08682", "LN_TUNING", 5e-3, target_defaults, ln_tuning},
+    {"ln_tuning", "selective", "freeze", "2211.08682", "LN_TUNING", 5e-3, target_defaults,
+     ln_tuning},
 };
 
 }  // namespace

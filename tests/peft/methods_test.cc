@@ -1,8 +1,9 @@
-// What every method promises, from one table: the base untouched, the counts, freezing by construction, merging, files.
+// What every method promises, from one table: the base untouched, the counts, freezing by
+// construction, merging, files.
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <set>
@@ -28,7 +29,8 @@ constexpr int64_t kBatch = 2, kLength = 8;
 struct Row {
   const char* method;
   bool identity, merges;
-  int64_t (*count)(int64_t d, int64_t f, int64_t layers);  // trainable numbers without the head; null: not checked here
+  int64_t (*count)(int64_t d, int64_t f,
+                   int64_t layers);  // trainable numbers without the head; null: not checked here
   Json set = Json::object();
 };
 
@@ -37,19 +39,55 @@ const std::vector<Row>& rows() {
   static const std::vector<Row> table = {
       {"full", true, true, nullptr},
       {"head", true, true, [](int64_t, int64_t, int64_t) { return int64_t{0}; }},
-      {"top_layers", true, true, [](int64_t d, int64_t f, int64_t) { return 4 * (d * d + d) + 2 * d * f + f + d + 4 * d; }, {{"n", 1}}},
+      {"top_layers",
+       true,
+       true,
+       [](int64_t d, int64_t f, int64_t) { return 4 * (d * d + d) + 2 * d * f + f + d + 4 * d; },
+       {{"n", 1}}},
       {"bitfit", true, true, [](int64_t d, int64_t f, int64_t n) { return n * (7 * d + f) + d; }},
       {"ln_tuning", true, true, [](int64_t d, int64_t, int64_t n) { return (2 * n + 1) * 2 * d; }},
-      {"lora", true, true, [](int64_t d, int64_t, int64_t n) { return n * 2 * 3 * 2 * d; }, {{"r", 3}, {"lora_alpha", 5}}},
+      {"lora",
+       true,
+       true,
+       [](int64_t d, int64_t, int64_t n) { return n * 2 * 3 * 2 * d; },
+       {{"r", 3}, {"lora_alpha", 5}}},
       {"rslora", true, true, [](int64_t d, int64_t, int64_t n) { return n * 2 * 8 * 2 * d; }},
       {"dora", true, true, [](int64_t d, int64_t, int64_t n) { return n * 2 * (8 * 2 * d + d); }},
       {"ia3", true, true, [](int64_t d, int64_t f, int64_t n) { return n * (3 * d + f); }},
-      {"houlsby", false, false, [](int64_t d, int64_t, int64_t n) { return 2 * n * (2 * d * (d / 4) + d / 4 + d); }, {{"reduction_factor", 4}}},
-      {"pfeiffer", false, false, [](int64_t d, int64_t, int64_t n) { return n * (2 * d * (d / 4) + d / 4 + d); }, {{"reduction_factor", 4}}},
-      {"parallel", true, false, [](int64_t d, int64_t, int64_t n) { return n * (2 * d * (d / 2) + d / 2 + d); }},
-      {"scaled_parallel", true, false, [](int64_t d, int64_t, int64_t n) { return n * (2 * d * (d / 2) + d / 2 + d + 1); }},
-      {"prompt_tuning", false, false, [](int64_t d, int64_t, int64_t) { return 3 * d; }, {{"num_virtual_tokens", 3}}},
-      {"prefix_tuning", false, false, [](int64_t d, int64_t, int64_t n) { return 2 * n * 3 * d; }, {{"num_virtual_tokens", 3}}},
+      {"houlsby",
+       false,
+       false,
+       [](int64_t d, int64_t, int64_t n) { return 2 * n * (2 * d * (d / 4) + d / 4 + d); },
+       {{"reduction_factor", 4}}},
+      {"pfeiffer",
+       false,
+       false,
+       [](int64_t d, int64_t, int64_t n) { return n * (2 * d * (d / 4) + d / 4 + d); },
+       {{"reduction_factor", 4}}},
+      {"parallel", true, false,
+       [](int64_t d, int64_t, int64_t n) { return n * (2 * d * (d / 2) + d / 2 + d); }},
+      {"scaled_parallel", true, false,
+       [](int64_t d, int64_t, int64_t n) { return n * (2 * d * (d / 2) + d / 2 + d + 1); }},
+      {"compacter",
+       true,
+       false,
+       [](int64_t d, int64_t, int64_t n) { return 2 * n * (2 * (d + d / 3) + d / 3 + d) + 64; },
+       {{"reduction_factor", 3}}},
+      {"compacter++",
+       true,
+       false,
+       [](int64_t d, int64_t, int64_t n) { return n * (2 * (d + d / 3) + d / 3 + d) + 64; },
+       {{"reduction_factor", 3}}},
+      {"prompt_tuning",
+       false,
+       false,
+       [](int64_t d, int64_t, int64_t) { return 3 * d; },
+       {{"num_virtual_tokens", 3}}},
+      {"prefix_tuning",
+       false,
+       false,
+       [](int64_t d, int64_t, int64_t n) { return 2 * n * 3 * d; },
+       {{"num_virtual_tokens", 3}}},
       {"prefix_mlp", false, false, nullptr, {{"num_virtual_tokens", 3}}},
   };
   return table;
@@ -57,18 +95,26 @@ const std::vector<Row>& rows() {
 
 class Methods : public ::testing::TestWithParam<Row> {
  protected:
-  Methods() : model_(load_config(golden_dir() + "/models/bert_cls")), method_(peft::find_method(GetParam().method)) {
+  Methods()
+      : model_(load_config(golden_dir() + "/models/bert_cls")),
+        method_(peft::find_method(GetParam().method)) {
     Json config = GetParam().set;
     config["modules_to_save"] = {"classifier"};
-    base_ = build_encoder(model_, {.batch = kBatch, .length = kLength, .head = Head::classification});
+    base_ =
+        build_encoder(model_, {.batch = kBatch, .length = kLength, .head = Head::classification});
     adapted_ = peft::apply(base_, method_, config);
     load_parameters(model_.folder, adapted_.graph, store_);
     peft::initialize(adapted_, store_, 3);
-    const int64_t ids[kBatch * kLength] = {2, 11, 12, 13, 14, 15, 16, 3, 2, 21, 22, 23, 24, 3, 0, 0};
-    Tensor tokens = Tensor::from<int64_t>({kBatch, kLength}, ids), mask(DType::i64, {kBatch, kLength});
+    const int64_t ids[kBatch * kLength] = {2, 11, 12, 13, 14, 15, 16, 3,
+                                           2, 21, 22, 23, 24, 3,  0,  0};
+    Tensor tokens = Tensor::from<int64_t>({kBatch, kLength}, ids),
+           mask(DType::i64, {kBatch, kLength});
     for (int64_t i = 0; i < mask.elements(); ++i) mask.data<int64_t>()[i] = ids[i] != 0;
-    inputs_ = {{"input_ids", tokens}, {"attention_mask", mask}, {"token_type_ids", Tensor(DType::i64, {kBatch, kLength})},
-               {"position_ids", Tensor::from({kBatch, kLength}, position_ids(model_, ids, kBatch, kLength))}};
+    inputs_ = {{"input_ids", tokens},
+               {"attention_mask", mask},
+               {"token_type_ids", Tensor(DType::i64, {kBatch, kLength})},
+               {"position_ids",
+                Tensor::from({kBatch, kLength}, position_ids(model_, ids, kBatch, kLength))}};
   }
 
   // Moves the adapter away from its start, where many would do nothing.
@@ -77,12 +123,15 @@ class Methods : public ::testing::TestWithParam<Row> {
       if (!p.trainable) continue;
       Tensor t = store_.get(p.name).clone();
       const RandomStream random(5, hash_name(p.name));
-      for (int64_t i = 0; i < t.elements(); ++i) t.data<float>()[i] += 0.05f * static_cast<float>(random.normal(static_cast<uint64_t>(i)));
+      for (int64_t i = 0; i < t.elements(); ++i)
+        t.data<float>()[i] += 0.05f * static_cast<float>(random.normal(static_cast<uint64_t>(i)));
       store_.set(p.name, t);
     }
   }
 
-  Tensor logits(const Graph& g, const ParamStore& s) const { return evaluate(g, inputs_, s).outputs.at("logits"); }
+  Tensor logits(const Graph& g, const ParamStore& s) const {
+    return evaluate(g, inputs_, s).outputs.at("logits");
+  }
 
   Builder joint() const {
     Builder b(cheap_forms(adapted_.graph));
@@ -101,13 +150,16 @@ class Methods : public ::testing::TestWithParam<Row> {
 };
 
 TEST_P(Methods, IdentityAtTheStart) {
-  const bool same = mismatch(logits(adapted_.graph, store_), logits(base_, store_), 1e-6, 2e-6).empty();
+  const bool same =
+      mismatch(logits(adapted_.graph, store_), logits(base_, store_), 1e-6, 2e-6).empty();
   EXPECT_EQ(same, GetParam().identity);
 }
 
 TEST_P(Methods, CountEqualsFormula) {
   if (GetParam().count == nullptr) return;
-  EXPECT_EQ(peft::trainable_count(adapted_.graph, false), GetParam().count(model_.hidden, model_.intermediate, model_.layers) + (std::string(GetParam().method) == "bitfit" ? model_.hidden : 0));
+  EXPECT_EQ(peft::trainable_count(adapted_.graph, false),
+            GetParam().count(model_.hidden, model_.intermediate, model_.layers) +
+                (std::string(GetParam().method) == "bitfit" ? model_.hidden : 0));
 }
 
 TEST_P(Methods, FrozenLeavesHaveNoGradient) {
@@ -116,15 +168,17 @@ TEST_P(Methods, FrozenLeavesHaveNoGradient) {
   for (const auto& [name, v] : g.outputs()) {
     if (name.starts_with("grad/")) with_gradient.insert(name.substr(5));
   }
-  for (const Param& p : g.params()) EXPECT_EQ(with_gradient.contains(p.name), p.trainable) << p.name;
-  // One weight gradient per product whose weight is made of something trainable, and none besides: `matmul` nodes of the forward pass
-  // (low-rank factors, pooling) have two gradients at most.
+  for (const Param& p : g.params())
+    EXPECT_EQ(with_gradient.contains(p.name), p.trainable) << p.name;
+  // One weight gradient per product whose weight is made of something trainable, and none besides:
+  // `matmul` nodes of the forward pass (low-rank factors, pooling) have two gradients at most.
   std::vector<bool> trains(g.nodes().size(), false);
   size_t expected = 0, found = 0, free_products = 0;
   for (size_t i = 0; i < trains.size(); ++i) {
     const Node& n = g.nodes()[i];
     if (n.op->name == "param") trains[i] = g.param(n.attrs.as<NameAttrs>().name).trainable;
-    for (const Value v : n.inputs) trains[i] = trains[i] || (v.valid() && trains[static_cast<size_t>(v.node)]);
+    for (const Value v : n.inputs)
+      trains[i] = trains[i] || (v.valid() && trains[static_cast<size_t>(v.node)]);
     if (n.phase == Phase::forward) {
       expected += n.op->name == "linear" && trains[static_cast<size_t>(n.inputs[1].node)];
       free_products += n.op->name == "matmul";
@@ -138,7 +192,9 @@ TEST_P(Methods, FrozenLeavesHaveNoGradient) {
 
 TEST_P(Methods, CheapFormsEqualTheDefinition) {
   disturb();
-  EXPECT_EQ(mismatch(logits(cheap_forms(adapted_.graph), store_), logits(adapted_.graph, store_), 1e-5, 1e-5), "");
+  EXPECT_EQ(mismatch(logits(cheap_forms(adapted_.graph), store_), logits(adapted_.graph, store_),
+                     1e-5, 1e-5),
+            "");
 }
 
 TEST_P(Methods, MergeIsDerived) {
@@ -161,15 +217,18 @@ TEST_P(Methods, ExecutorEqualsEvaluator) {
   e.set_poison(true);
   for (const std::string& n : g.input_names()) e.set_input(n, inputs_.at(n));
   e.run();
-  for (const auto& [name, t] : want.outputs) EXPECT_EQ(std::memcmp(e.output(name).bytes(), t.bytes(), t.size_bytes()), 0) << name;
+  for (const auto& [name, t] : want.outputs)
+    EXPECT_EQ(std::memcmp(e.output(name).bytes(), t.bytes(), t.size_bytes()), 0) << name;
   EXPECT_EQ(e.high_water_bytes(), e.program().arena_bytes);
-  EXPECT_LE(static_cast<double>(e.program().arena_bytes), 1.1 * static_cast<double>(e.program().live_bytes));
+  EXPECT_LE(static_cast<double>(e.program().arena_bytes),
+            1.1 * static_cast<double>(e.program().live_bytes));
 }
 
 TEST_P(Methods, FilesRoundTrip) {
   if (std::string(method_.peft_type).empty()) return;
   disturb();
-  const std::string folder = std::filesystem::temp_directory_path() / fmt::format("graft-{}-{}", GetParam().method, ::getpid());
+  const std::string folder = std::filesystem::temp_directory_path() /
+                             fmt::format("graft-{}-{}", GetParam().method, ::getpid());
   peft::save_adapter(folder, method_, adapted_.config, adapted_.graph, store_, "base");
   const peft::AdapterConfig config = peft::read_adapter_config(folder);
   const peft::Adapted again = peft::apply(base_, *config.method, config.config);
@@ -181,12 +240,17 @@ TEST_P(Methods, FilesRoundTrip) {
   std::filesystem::remove_all(folder);
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, Methods, ::testing::ValuesIn(rows()), [](const auto& row) { return std::string(row.param.method); });
+INSTANTIATE_TEST_SUITE_P(Table, Methods, ::testing::ValuesIn(rows()), [](const auto& row) {
+  std::string name = row.param.method;
+  std::ranges::replace(name, '+', 'p');  // compacter++
+  return name;
+});
 
 TEST(MethodTable, EveryMethodHasARow) {
   std::set<std::string> covered;
   for (const Row& r : rows()) covered.insert(r.method);
-  for (const peft::Method& m : peft::all_methods()) EXPECT_TRUE(covered.contains(std::string(m.name))) << m.name;
+  for (const peft::Method& m : peft::all_methods())
+    EXPECT_TRUE(covered.contains(std::string(m.name))) << m.name;
 }
 
 TEST(MethodErrors, SayWhatIsKnown) {
@@ -198,12 +262,23 @@ TEST(MethodErrors, SayWhatIsKnown) {
     }
     return "";
   };
-  EXPECT_NE(message([] { peft::find_method("lorra"); }).find("known: full, head"), std::string::npos);
+  EXPECT_NE(message([] { peft::find_method("lorra"); }).find("known: full, head"),
+            std::string::npos);
   const peft::Method& lora = peft::find_method("lora");
-  EXPECT_NE(message([&] { peft::complete_config(lora, {{"rank", 4}}); }).find("no hyperparameter 'rank'"), std::string::npos);
-  EXPECT_NE(message([&] { peft::complete_config(lora, {{"r", "four"}}); }).find("'r' should be like 8"), std::string::npos);
-  const Graph base = build_encoder(load_config(golden_dir() + "/models/bert_cls"), {.batch = 1, .length = 4});
-  EXPECT_NE(message([&] { peft::apply(base, lora, {{"target_modules", {"q_proj"}}}); }).find("attention.self.query"), std::string::npos);
+  EXPECT_NE(message([&] {
+              peft::complete_config(lora, {{"rank", 4}});
+            }).find("no hyperparameter 'rank'"),
+            std::string::npos);
+  EXPECT_NE(message([&] {
+              peft::complete_config(lora, {{"r", "four"}});
+            }).find("'r' should be like 8"),
+            std::string::npos);
+  const Graph base =
+      build_encoder(load_config(golden_dir() + "/models/bert_cls"), {.batch = 1, .length = 4});
+  EXPECT_NE(message([&] {
+              peft::apply(base, lora, {{"target_modules", {"q_proj"}}});
+            }).find("attention.self.query"),
+            std::string::npos);
 }
 
 }  // namespace

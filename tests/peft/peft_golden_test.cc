@@ -1,4 +1,5 @@
-// Adapters of Hugging Face PEFT, read from its own files: logits, loss, gradients, counts, five AdamW steps, merged, disabled.
+// Adapters of Hugging Face PEFT, read from its own files: logits, loss, gradients, counts, five
+// AdamW steps, merged, disabled.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -21,9 +22,41 @@ namespace {
 
 // Base models and methods of the golden set that have no counterpart here.
 const std::set<std::string> kBases = {"gpt2", "llama", "t5"};
-const std::set<std::string> kTypes = {"ADALORA", "ADAMSS", "BEFT", "BOFT", "C3A", "DEFT", "DELORA", "FOURIERFT", "FROD", "GLORA", "GRALORA", "HIRA",
-    "HRA", "LILY", "LOHA", "LOKR", "MISS", "MULTITASK_PROMPT_TUNING", "OFT", "OSF", "PEANUT", "POLY", "PSOFT", "PVERA", "P_TUNING", "RANDLORA",
-    "ROAD", "SHIRA", "SUPERTUNING", "TINYLORA", "TRAINABLE_TOKENS", "UNILORA", "VBLORA", "VERA", "WAVEFT"};
+const std::set<std::string> kTypes = {"ADALORA",
+                                      "ADAMSS",
+                                      "BEFT",
+                                      "BOFT",
+                                      "C3A",
+                                      "DEFT",
+                                      "DELORA",
+                                      "FOURIERFT",
+                                      "FROD",
+                                      "GLORA",
+                                      "GRALORA",
+                                      "HIRA",
+                                      "HRA",
+                                      "LILY",
+                                      "LOHA",
+                                      "LOKR",
+                                      "MISS",
+                                      "MULTITASK_PROMPT_TUNING",
+                                      "OFT",
+                                      "OSF",
+                                      "PEANUT",
+                                      "POLY",
+                                      "PSOFT",
+                                      "PVERA",
+                                      "P_TUNING",
+                                      "RANDLORA",
+                                      "ROAD",
+                                      "SHIRA",
+                                      "SUPERTUNING",
+                                      "TINYLORA",
+                                      "TRAINABLE_TOKENS",
+                                      "UNILORA",
+                                      "VBLORA",
+                                      "VERA",
+                                      "WAVEFT"};
 
 const std::set<std::string> kCases = {"multi_lora"};  // several adapters in one batch
 
@@ -36,15 +69,19 @@ struct Run {
   peft::AdapterConfig config;
   bool ejected = false;
 
-  int64_t virtual_tokens() const { return config.method->virtual_tokens ? config.method->virtual_tokens(config.config) : 0; }
+  int64_t virtual_tokens() const {
+    return config.method->virtual_tokens ? config.method->virtual_tokens(config.config) : 0;
+  }
   bool prefix() const { return config.method->peft_type == "PREFIX_TUNING"; }
 
   Graph base() const {
     const Shape s = batch.tensor("input_ids").shape();
-    return build_encoder(model, {.batch = s[0], .length = s[1] + virtual_tokens(), .head = Head::classification});
+    return build_encoder(
+        model, {.batch = s[0], .length = s[1] + virtual_tokens(), .head = Head::classification});
   }
 
-  // Virtual tokens in front: any id, visible, type 0; positions from 0 (prompts) or from the prefix length on.
+  // Virtual tokens in front: any id, visible, type 0; positions from 0 (prompts) or from the prefix
+  // length on.
   Inputs inputs() const {
     const Tensor &ids = batch.tensor("input_ids"), &mask = batch.tensor("attention_mask");
     const int64_t B = ids.shape()[0], T = ids.shape()[1], v = virtual_tokens();
@@ -57,19 +94,24 @@ struct Run {
     std::vector<int64_t> positions = position_ids(model, wide_ids.span<int64_t>(), B, T + v);
     if (v > 0) {  // the reference gives embeddings, not ids: every position counts
       for (int64_t i = 0; i < B * (T + v); ++i) {
-        positions[static_cast<size_t>(i)] = i % (T + v) + (model.model_type == "roberta" ? model.pad_id + 1 : 0);
+        positions[static_cast<size_t>(i)] =
+            i % (T + v) + (model.model_type == "roberta" ? model.pad_id + 1 : 0);
       }
     }
     if (prefix()) {
       for (int64_t& p : positions) p += config.config.at("num_virtual_tokens").get<int64_t>();
     }
-    return {{"input_ids", wide_ids}, {"attention_mask", wide_mask}, {"token_type_ids", types},
-            {"position_ids", Tensor::from(wide_ids.shape(), positions)}, {"labels", batch.tensor("labels")}};
+    return {{"input_ids", wide_ids},
+            {"attention_mask", wide_mask},
+            {"token_type_ids", types},
+            {"position_ids", Tensor::from(wide_ids.shape(), positions)},
+            {"labels", batch.tensor("labels")}};
   }
 };
 
 Value add_loss(Builder& b, const Tensor& labels) {
-  const Value loss = ops::cross_entropy(b, b.graph().output("logits"), b.input("labels", DType::i64, labels.shape()));
+  const Value loss = ops::cross_entropy(b, b.graph().output("logits"),
+                                        b.input("labels", DType::i64, labels.shape()));
   b.output("loss", loss);
   return loss;
 }
@@ -89,25 +131,31 @@ std::string golden_key(const Run& run, const std::string& kind, const Param& p) 
   const Json& trainable = run.c.at("trainable");
   std::string key = peft::file_key(p, *run.config.method);
   for (const Json& t : trainable) {  // the wrapper adds segments; compare without them
-    std::string name = t.at("file_key").is_null() ? t.at("name").get<std::string>() : t.at("file_key").get<std::string>();
+    std::string name = t.at("file_key").is_null() ? t.at("name").get<std::string>()
+                                                  : t.at("file_key").get<std::string>();
     std::string plain = name;
-    for (const char* segment : {".base_layer", ".default", ".original_module", ".modules_to_save"}) {
-      for (size_t at; (at = plain.find(segment)) != std::string::npos;) plain.erase(at, std::string(segment).size());
+    for (const char* segment :
+         {".base_layer", ".default", ".original_module", ".modules_to_save"}) {
+      for (size_t at; (at = plain.find(segment)) != std::string::npos;)
+        plain.erase(at, std::string(segment).size());
     }
-    if (plain == key || plain == p.name || plain == "base_model.model." + p.name || (key == "prompt_embeddings" && plain == "prompt_encoder.embedding.weight")) {
+    if (plain == key || plain == p.name || plain == "base_model.model." + p.name ||
+        (key == "prompt_embeddings" && plain == "prompt_encoder.embedding.weight")) {
       return kind + "/" + name;
     }
   }
   return {};
 }
 
-// The file of a projected prefix holds the prefix itself, not the generator, and the golden data keep the generator only as it is after
-// the five steps. So the count is checked with the generator, the numbers with the prefix that the file holds.
+// The file of a projected prefix holds the prefix itself, not the generator, and the golden data
+// keep the generator only as it is after the five steps. So the count is checked with the
+// generator, the numbers with the prefix that the file holds.
 void check(Run run) {
   SCOPED_TRACE(run.folder);
   if (run.config.config.value("prefix_projection", false)) {
-    EXPECT_EQ(peft::trainable_count(peft::apply(run.base(), *run.config.method, run.config.config).graph),
-              run.c.at("trainable_parameters").get<int64_t>());
+    EXPECT_EQ(
+        peft::trainable_count(peft::apply(run.base(), *run.config.method, run.config.config).graph),
+        run.c.at("trainable_parameters").get<int64_t>());
     run.config.config["prefix_projection"] = false;
     run.ejected = true;
   }
@@ -128,17 +176,21 @@ void check(Run run) {
   for (const auto& [key, tensor] : run.data.tensors()) {
     const std::string prefix = "extra/base_model.model.", suffix = ".base_layer.weight";
     if (!key.starts_with(prefix) || !key.ends_with(suffix)) continue;
-    const std::string name = key.substr(prefix.size(), key.size() - prefix.size() - suffix.size()) + ".weight";
+    const std::string name =
+        key.substr(prefix.size(), key.size() - prefix.size() - suffix.size()) + ".weight";
     EXPECT_EQ(mismatch(store.get(name), tensor, 1e-4, 2e-5), "") << key;
     store.set(name, tensor);
   }
   peft::load_adapter(run.folder + "/adapter", run.config, adapted.graph, store);
-  for (const Param& p : adapted.graph.params()) {  // what the file does not hold: generators of prompts
+  for (const Param& p :
+       adapted.graph.params()) {  // what the file does not hold: generators of prompts
     const std::string key = golden_key(run, "param", p);
-    if (peft::file_key(p, *run.config.method).empty() && run.data.contains(key)) store.set(p.name, run.data.tensor(key).clone());
+    if (peft::file_key(p, *run.config.method).empty() && run.data.contains(key))
+      store.set(p.name, run.data.tensor(key).clone());
   }
   if (!run.ejected) {
-    EXPECT_EQ(peft::trainable_count(adapted.graph), run.c.at("trainable_parameters").get<int64_t>());
+    EXPECT_EQ(peft::trainable_count(adapted.graph),
+              run.c.at("trainable_parameters").get<int64_t>());
   }
 
   Builder b(cheap_forms(adapted.graph));
@@ -165,11 +217,13 @@ void check(Run run) {
   add_loss(plain, inputs.at("labels"));
   expect(execute(plain.finish(), inputs, store).at("logits"), "logits");
   if (run.data.contains("disabled_logits")) {
-    // The reference leaves trained biases and a start's residual in the base model; only saved modules go back.
+    // The reference leaves trained biases and a start's residual in the base model; only saved
+    // modules go back.
     ParamStore disabled;
     load_parameters(run.base_dir + "/base", base, disabled);
     for (const Param& p : base.params()) {
-      const bool restored = p.name.starts_with("classifier.") || run.config.method->peft_type == "LN_TUNING";
+      const bool restored =
+          p.name.starts_with("classifier.") || run.config.method->peft_type == "LN_TUNING";
       if (!restored) disabled.set(p.name, store.get(p.name));
     }
     expect(execute(base, inputs, disabled).at("logits"), "disabled_logits", 1e-5);
@@ -187,7 +241,9 @@ void check(Run run) {
   ParamGroup group{{}, {.lr = w.at("lr").get<double>()}, w.value("weight_decay", 0.0)};
   for (const auto& [name, g] : step_grads) group.params.push_back(name);
   OptimizerConfig optimizer{.kind = "adamw", .eps = w.at("eps").get<double>()};
-  if (w.contains("betas")) optimizer.beta1 = w.at("betas")[0].get<double>(), optimizer.beta2 = w.at("betas")[1].get<double>();
+  if (w.contains("betas"))
+    optimizer.beta1 = w.at("betas")[0].get<double>(),
+    optimizer.beta2 = w.at("betas")[1].get<double>();
   add_optimizer(train, step_grads, optimizer, {group}, 0);
   const Graph program = train.finish();
   for (const Param& p : adapted.graph.params()) {
@@ -199,9 +255,13 @@ void check(Run run) {
   const Json& losses = run.c.at("losses");
   for (size_t i = 0; i + 1 < losses.size(); ++i) {
     executor.run();
-    EXPECT_NEAR(executor.output("loss").data<float>()[0], losses[i].get<double>(), run.c.at("losses_atol").is_array() ? run.c.at("losses_atol")[i].get<double>() : run.c.at("losses_atol").get<double>()) << "step " << i;
+    EXPECT_NEAR(executor.output("loss").data<float>()[0], losses[i].get<double>(),
+                run.c.at("losses_atol").is_array() ? run.c.at("losses_atol")[i].get<double>()
+                                                   : run.c.at("losses_atol").get<double>())
+        << "step " << i;
   }
-  for (const auto& [name, g] : step_grads) expect(store.get(name), golden_key(run, "final", program.param(name)));
+  for (const auto& [name, g] : step_grads)
+    expect(store.get(name), golden_key(run, "final", program.param(name)));
 }
 
 TEST(GoldenPeft, FilesLogitsGradientsStepsMerge) {
@@ -227,7 +287,8 @@ TEST(GoldenPeft, FilesLogitsGradientsStepsMerge) {
       }
       const std::string folder = base_dir + "/" + name;
       try {
-        check({base_dir, folder, c, model, SafeTensors::open(base_dir + "/batch.safetensors"), SafeTensors::open(folder + "/tensors.safetensors"),
+        check({base_dir, folder, c, model, SafeTensors::open(base_dir + "/batch.safetensors"),
+               SafeTensors::open(folder + "/tensors.safetensors"),
                peft::read_adapter_config(folder + "/adapter")});
       } catch (const Error& e) {
         ADD_FAILURE() << folder << ": " << e.what();
