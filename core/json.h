@@ -4,23 +4,92 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "core/error.h"
 
 namespace graft {
 
 using Json = nlohmann::ordered_json;
 
-// Throws FileError "SOURCE: line L, column C: ..." on anything but one JSON value nested at most 64 deep.
+// Throws FileError "SOURCE: line L, column C: ..." on anything but one JSON value nested at most 64
+// deep.
 Json parse_json(std::string_view text, std::string_view source);
 Json parse_json_file(const std::string& path);
 // Indented by two, with a final newline, written atomically.
 void write_json_file(const std::string& path, const Json& value);
 
 // Typed access with an error that names the source and the field.
+// Types: bool, integers, floats, std::string, and vectors of them; other types are taken as they
+// are.
 template <typename T>
 T json_field(const Json& object, const char* key, std::string_view source);
+// The fallback where the field is missing or null.
 template <typename T>
 T json_field(const Json& object, const char* key, std::string_view source, T fallback);
+namespace detail {
+
+template <typename T>
+struct IsVector : std::false_type {};
+template <typename T>
+struct IsVector<std::vector<T>> : std::true_type {};
+
+template <typename T>
+bool json_fits(const Json& v) {
+  if constexpr (std::is_same_v<T, bool>)
+    return v.is_boolean();
+  else if constexpr (std::is_integral_v<T>)
+    return v.is_number_integer();
+  else if constexpr (std::is_floating_point_v<T>)
+    return v.is_number();
+  else if constexpr (std::is_same_v<T, std::string>)
+    return v.is_string();
+  else if constexpr (IsVector<T>::value) {
+    if (!v.is_array()) return false;
+    for (const Json& item : v) {
+      if (!json_fits<typename T::value_type>(item)) return false;
+    }
+    return true;
+  } else
+    return true;
+}
+
+template <typename T>
+const char* json_kind() {
+  if constexpr (std::is_same_v<T, bool>)
+    return "true or false";
+  else if constexpr (std::is_integral_v<T>)
+    return "an integer";
+  else if constexpr (std::is_floating_point_v<T>)
+    return "a number";
+  else if constexpr (std::is_same_v<T, std::string>)
+    return "a string";
+  else
+    return "a list";
+}
+
+}  // namespace detail
+
+template <typename T>
+T json_field(const Json& object, const char* key, std::string_view source) {
+  const auto it = object.is_object() ? object.find(key) : object.end();
+  if (it == object.end())
+    throw FileError("{}: the field '{}' is missing; expected {}", source, key,
+                    detail::json_kind<T>());
+  if (!detail::json_fits<T>(*it)) {
+    throw FileError("{}: the field '{}' should be {} but is {}", source, key,
+                    detail::json_kind<T>(),
+                    it->dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 80));
+  }
+  return it->template get<T>();
+}
+
+template <typename T>
+T json_field(const Json& object, const char* key, std::string_view source, T fallback) {
+  const auto it = object.is_object() ? object.find(key) : object.end();
+  if (it == object.end() || it->is_null()) return fallback;
+  return json_field<T>(object, key, source);
+}
 
 }  // namespace graft
-
-#include "core/json_field-inl.h"
