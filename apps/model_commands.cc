@@ -6,14 +6,12 @@
 #include <memory>
 
 #include "autograd/evaluate.h"
-#include "autograd/gradient.h"
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fold.h"
 #include "autograd/planner.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
-#include "nn/optimizer.h"
 #include "peft/adapter_files.h"
 #include "train/trainer.h"
 
@@ -31,8 +29,7 @@ class AdaptedModel {
       for (const auto& [name, t] : file.tensors()) {
         if (name.ends_with("classifier.weight") && t.shape().rank() == 2) labels_ = t.shape()[0];
       }
-      const auto& method = *adapter_config_.method;
-      virtual_tokens_ = method.virtual_tokens ? method.virtual_tokens(adapter_config_.config) : 0;
+      virtual_tokens_ = peft::virtual_tokens(*adapter_config_.method, adapter_config_.config);
     }
     const peft::Adapted adapted = build(1, 8);
     load_parameters(model, adapted.graph, store_);
@@ -54,26 +51,20 @@ class AdaptedModel {
   }
 
   Inputs inputs(const std::vector<int64_t>& ids) const {
-    const auto length = static_cast<int64_t>(ids.size()) + virtual_tokens_;
-    Tensor tokens(DType::i64, {1, length}), mask = tokens.clone(), pool = tokens.clone();
-    for (int64_t i = 0; i < length; ++i) {
-      tokens.data<int64_t>()[i] =
-          i < virtual_tokens_ ? config_.pad_id + 1 : ids[static_cast<size_t>(i - virtual_tokens_)];
-      mask.data<int64_t>()[i] = 1;
-      pool.data<int64_t>()[i] = i >= virtual_tokens_;
+    const auto length = static_cast<int64_t>(ids.size());
+    Inputs in;
+    for (const char* name :
+         {"input_ids", "attention_mask", "pool_mask", "position_ids", "token_type_ids"}) {
+      in[name] = Tensor(DType::i64, {1, length + virtual_tokens_});
     }
-    const Tensor positions =
-        Tensor::from({1, length}, position_ids(config_, tokens.span<int64_t>(), 1, length));
-    return {{"input_ids", tokens},
-            {"attention_mask", mask},
-            {"pool_mask", pool},
-            {"position_ids", positions},
-            {"token_type_ids", Tensor(DType::i64, {1, length})}};
+    const EncoderRow row{ids, {}};
+    fill_encoder_inputs(config_, {&row, 1}, length, virtual_tokens_,
+                        [&](const std::string& name) -> Tensor& { return in.at(name); });
+    return in;
   }
 
   const ModelConfig& config() const { return config_; }
   ParamStore& params() { return store_; }
-  int64_t labels() const { return labels_; }
 
  private:
   ModelConfig config_;
@@ -119,7 +110,7 @@ Json embed_texts(const std::string& model, const std::string& adapter,
       Builder b(cheap_forms(m.build(1, length).graph));
       const Value e = b.graph().output("embedding");
       b.output("unit", ops::div(b, e, ops::l2_norm(b, {e})));
-      for (const char* unused : {"last_hidden", "embedding", "logits"}) b.erase_output(unused);
+      b.keep_outputs({"unit"});
       executor =
           std::make_unique<Executor>(std::make_shared<const Program>(plan(b.finish())), m.params());
     }
@@ -205,22 +196,13 @@ Json plan_step(const std::string& model, const std::string& method_name, const J
   Json hyperparameters = set;
   hyperparameters["modules_to_save"] = {"classifier"};
   const Json full = peft::complete_config(method, hyperparameters);
-  const int64_t virtual_tokens = method.virtual_tokens ? method.virtual_tokens(full) : 0;
+  const int64_t virtual_tokens = peft::virtual_tokens(method, full);
   const Graph base = build_encoder(config, {.batch = batch,
                                             .length = length + virtual_tokens,
                                             .head = Head::mean_pooled,
                                             .labels = labels});
   const peft::Adapted adapted = peft::apply(base, method, hyperparameters);
-  Builder b(cheap_forms(adapted.graph));
-  const Value loss =
-      ops::cross_entropy(b, b.graph().output("logits"), b.input("labels", DType::i64, {batch}));
-  b.output("loss", loss);
-  for (const char* unused : {"last_hidden", "embedding", "logits"}) b.erase_output(unused);
-  const auto gradients = gradient(b, loss);
-  ParamGroup group{{}, {.lr = 1e-3}, 0.01};
-  for (const auto& [name, g] : gradients) group.params.push_back(name);
-  add_optimizer(b, gradients, {}, {group}, 1);
-  const Program program = plan(b.finish());
+  const Program program = plan(training_step(adapted.graph, labels, {}, method.learning_rate));
   int64_t total = 0;
   size_t adapter_bytes = 0;
   for (const Param& p : adapted.graph.params()) {

@@ -82,7 +82,7 @@ Value Builder::node(std::string_view op, std::vector<Value> inputs, Attrs attrs)
   }
   Node n{&def, std::move(attrs), std::move(inputs), {}, path_, phase};
   try {
-    n.outputs = def.infer({def.name, n.attrs, types});
+    n.outputs = infer_types(def, n.attrs, types);
   } catch (const ShapeError& e) {
     throw ShapeError("{}{}", e.what(), path_.empty() ? "" : "; at " + path_);
   }
@@ -100,8 +100,9 @@ void Builder::output(std::string name, Value v) {
   g_.outputs_.emplace_back(std::move(name), v);
 }
 
-void Builder::erase_output(std::string_view name) {
-  std::erase_if(g_.outputs_, [&](const auto& o) { return o.first == name; });
+void Builder::keep_outputs(const std::vector<std::string>& names) {
+  std::erase_if(g_.outputs_,
+                [&](const auto& o) { return std::ranges::find(names, o.first) == names.end(); });
 }
 
 void Builder::assign(std::string param, Value v) {
@@ -217,7 +218,9 @@ std::vector<int32_t> sorted_order(const std::vector<Node>& nodes, int32_t base_n
 Graph Builder::finish(Delta* delta) {
   std::vector<int32_t> order = sorted_order(g_.nodes_, base_nodes_);
   if (!live_.empty()) {
-    auto dead = [&](Value v) { return static_cast<size_t>(v.node) < live_.size() && !live_[static_cast<size_t>(v.node)]; };
+    auto dead = [&](Value v) {
+      return static_cast<size_t>(v.node) < live_.size() && !live_[static_cast<size_t>(v.node)];
+    };
     std::erase_if(order, [&](int32_t id) { return dead({id, 0}); });
     std::erase_if(g_.marks_, [&](const Mark& m) { return dead(m.value); });
     std::set<std::string> read;

@@ -35,8 +35,8 @@ class Builder {
 
   // ---- nodes. Types are inferred and errors thrown here.
   Value node(std::string_view op, std::vector<Value> inputs, Attrs attrs = Attrs::of(NoAttrs{}));
-  void output(std::string name, Value v);  // declares or replaces a named result
-  void erase_output(std::string_view name);
+  void output(std::string name, Value v);                    // declares or replaces a named result
+  void keep_outputs(const std::vector<std::string>& names);  // forgets the other results
   void assign(std::string param, Value v);
   void mark(Role role, Value v);  // with the current layer and scope
   void mark_reparametrized(std::string param, Value v);
@@ -75,7 +75,8 @@ class Builder {
   // One input of one node reads f(what it read) instead.
   Value insert_at(Use use, const std::function<Value(Builder&, Value)>& f);
   void set_input(Use use, Value v);
-  // finish() leaves out the nodes for which live is false, their marks, and parameters that no remaining node reads.
+  // finish() leaves out the nodes for which live is false, their marks, and parameters that no
+  // remaining node reads.
   void drop_dead(std::vector<bool> live);
   Param& param_ref(std::string_view name);  // throws GraphError when there is none
 

@@ -200,7 +200,7 @@ void verify(const Graph& graph) {
         types.emplace_back(std::nullopt);
       }
     }
-    const std::vector<Type> derived = n.op->infer({n.op->name, n.attrs, types});
+    const std::vector<Type> derived = infer_types(*n.op, n.attrs, types);
     if (derived != n.outputs) {
       throw GraphError("{}: the types recorded are not those that its operands give",
                        describe_node(graph, i));

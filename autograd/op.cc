@@ -10,14 +10,10 @@ namespace {
 
 struct Registry {
   std::map<std::string_view, const OpDef*> by_name;
-  std::vector<const OpDef*> all;
 
   Registry() {
     for (auto family : ops::families()) {
-      for (const OpDef& op : family) {
-        by_name[op.name] = &op;
-        all.push_back(&op);
-      }
+      for (const OpDef& op : family) by_name[op.name] = &op;
     }
   }
 };
@@ -40,9 +36,17 @@ const Type& InferCall::in(size_t i) const {
   return *inputs[i];
 }
 
-void InferCall::fail(const std::string& message) const {
-  throw ShapeError("{}: {}; operands {}{}{}", op, message, operands(*this),
-                   attrs.str().empty() ? "" : "; ", attrs.str());
+void InferCall::fail(const std::string& message) const { throw ShapeError(message); }
+
+std::vector<Type> infer_types(const OpDef& op, const Attrs& attrs,
+                              std::span<const std::optional<Type>> inputs) {
+  const InferCall call{op.name, attrs, inputs};
+  try {
+    return op.infer(call);
+  } catch (const ShapeError& e) {
+    throw ShapeError("{}: {}; operands {}{}{}", op.name, e.what(), operands(call),
+                     attrs.str().empty() ? "" : "; ", attrs.str());
+  }
 }
 
 void InferCall::expect_arity(size_t least, size_t most) const {
@@ -68,8 +72,6 @@ const OpDef& find_op(std::string_view name) {
   if (it == registry().by_name.end()) throw GraphError("there is no op '{}'", name);
   return *it->second;
 }
-
-std::span<const OpDef* const> all_ops() { return registry().all; }
 
 Cost cost_of(const Graph& graph, const Node& node) {
   std::vector<Type> inputs;

@@ -29,7 +29,7 @@ struct InferCall {
   const T& attr() const {
     return attrs.as<T>();
   }
-  // ShapeError "OP: message; operands f32[2, 3], ...; attributes ...".
+  // ShapeError with the message; infer_types() says of which op and operands.
   [[noreturn]] void fail(const std::string& message) const;
   void expect(bool condition, const std::string& message) const {
     if (!condition) fail(message);
@@ -68,16 +68,17 @@ struct OpDef {
   // operands.
   double (*flops)(std::span<const Type> inputs, std::span<const Type> outputs,
                   const Attrs& attrs) = nullptr;
-  bool is_matmul = false;  // those operations are multiply-adds of a matrix product
-  int view_of = -1;        // output 0 is the bytes of this input
-  uint32_t in_place = 0;   // bit i: output 0 may be written over input i when that input dies here
+  int view_of = -1;       // output 0 is the bytes of this input
+  uint32_t in_place = 0;  // bit i: output 0 may be written over input i when that input dies here
   // Output k is input updates[k] changed in place (optimizer updates); -1: it is not.
   std::array<int8_t, 4> updates = {-1, -1, -1, -1};
 };
 
 // The op of that name; throws GraphError when there is none.
 const OpDef& find_op(std::string_view name);
-std::span<const OpDef* const> all_ops();
+// The output types of a node. A ShapeError says "OP: message; operands f32[2, 3], ...; attributes".
+std::vector<Type> infer_types(const OpDef& op, const Attrs& attrs,
+                              std::span<const std::optional<Type>> inputs);
 
 struct Cost {
   double flops = 0;

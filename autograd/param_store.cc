@@ -104,11 +104,4 @@ bool ParamStore::derived_is_current(const std::string& name) const {
 
 void ParamStore::mark_current(const std::string& name) { derived_[name].version = version_; }
 
-ParamStore ParamStore::copy_of(const std::vector<std::string>& names) const {
-  ParamStore store = *this;
-  store.derived_.clear();
-  for (const std::string& name : names) store.set(name, get(name).clone());
-  return store;
-}
-
 }  // namespace graft

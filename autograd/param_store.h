@@ -29,14 +29,12 @@ class ParamStore {
   void initialize(const Graph& graph, uint64_t seed);
   // Throws GraphError naming the parameters of the graph that are missing or of another type.
   void check(const Graph& graph) const;
-  // Values computed from parameters alone (packed weights), by a name that says how. derived() makes room; the bytes hold what the name
-  // says once mark_current() was called and until any parameter is replaced.
+  // Values computed from parameters alone (packed weights), by a name that says how. derived()
+  // makes room; the bytes hold what the name says once mark_current() was called and until any
+  // parameter is replaced.
   Tensor derived(const std::string& name, const Type& type);
   bool derived_is_current(const std::string& name) const;
   void mark_current(const std::string& name);
-
-  // A store with its own copy of the named tensors, sharing the others.
-  ParamStore copy_of(const std::vector<std::string>& names) const;
 
  private:
   std::map<std::string, Tensor, std::less<>> tensors_;

@@ -29,6 +29,11 @@ int64_t Shape::dim(int a) const { return dims_[static_cast<size_t>(axis(a))]; }
 
 int64_t Shape::elements() const { return product(0, rank_); }
 
+Shape Shape::batch() const {
+  if (rank_ < 2) throw ShapeError("{} is not a batch of matrices", str());
+  return Shape(dims().first(static_cast<size_t>(rank_ - 2)));
+}
+
 int64_t Shape::product(int first, int last) const {
   int64_t n = 1;
   for (int i = first; i < last; ++i) n *= dims_[static_cast<size_t>(i)];

@@ -28,6 +28,7 @@ class Shape {
   int axis(int64_t axis) const;
   Shape with(int axis, int64_t size) const;  // a copy with one dimension changed
   Shape without(int axis) const;
+  Shape batch() const;  // without the last two axes: what a batch of matrices runs over
   // Product of the dimensions in [first, last).
   int64_t product(int first, int last) const;
 

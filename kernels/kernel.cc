@@ -2,7 +2,6 @@
 
 #include <array>
 #include <map>
-#include <vector>
 
 #include "kernels/cpu/families.h"
 #include "kernels/ref/families.h"
@@ -12,15 +11,11 @@ namespace {
 
 struct Table {
   std::map<std::string_view, const KernelEntry*> by_name;
-  std::vector<const KernelEntry*> all;
 
   template <size_t N>
   explicit Table(const std::array<std::span<const KernelEntry>, N>& families) {
     for (auto family : families) {
-      for (const KernelEntry& e : family) {
-        by_name[e.op] = &e;
-        all.push_back(&e);
-      }
+      for (const KernelEntry& e : family) by_name[e.op] = &e;
     }
   }
 };
@@ -40,7 +35,5 @@ const KernelEntry* find_kernel(Backend backend, std::string_view op) {
   const auto it = names.find(op);
   return it == names.end() ? nullptr : it->second;
 }
-
-std::span<const KernelEntry* const> all_kernels(Backend backend) { return table(backend).all; }
 
 }  // namespace graft

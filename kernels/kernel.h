@@ -62,6 +62,5 @@ struct KernelEntry {
 // The kernel of an op, or null. The tables are made of one list per family (kernels/ref/,
 // kernels/cpu/).
 const KernelEntry* find_kernel(Backend backend, std::string_view op);
-std::span<const KernelEntry* const> all_kernels(Backend backend);
 
 }  // namespace graft

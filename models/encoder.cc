@@ -1,5 +1,6 @@
 #include "models/encoder.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "autograd/ops.h"
@@ -231,6 +232,31 @@ std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int
     }
   }
   return positions;
+}
+
+void fill_encoder_inputs(const ModelConfig& config, std::span<const EncoderRow> rows,
+                         int64_t length, int64_t virtual_tokens,
+                         const std::function<Tensor&(const std::string&)>& input) {
+  const int64_t v = virtual_tokens, T = length + v;
+  auto* ids = input("input_ids").data<int64_t>();
+  auto* mask = input("attention_mask").data<int64_t>();
+  auto* pool = input("pool_mask").data<int64_t>();
+  int64_t* types = config.token_types > 0 ? input("token_type_ids").data<int64_t>() : nullptr;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const EncoderRow& x = rows[r];
+    for (int64_t t = 0; t < T; ++t) {
+      const int64_t at = static_cast<int64_t>(r) * T + t;
+      const auto from = static_cast<size_t>(t - v);
+      const bool real = t >= v && from < x.ids.size();
+      ids[at] = real ? x.ids[from] : t < v ? config.pad_id + 1 : config.pad_id;
+      mask[at] = real || t < v;
+      pool[at] = real;
+      if (types != nullptr) types[at] = real && !x.types.empty() ? x.types[from] : 0;
+    }
+  }
+  const std::vector<int64_t> positions = position_ids(config, input("input_ids").span<int64_t>(),
+                                                      static_cast<int64_t>(rows.size()), T);
+  std::ranges::copy(positions, input("position_ids").data<int64_t>());
 }
 
 void load_parameters(const std::string& folder, const Graph& graph, ParamStore& store) {

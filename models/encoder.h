@@ -2,7 +2,10 @@
 // three sets of names.
 #pragma once
 
+#include <functional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "autograd/builder.h"
 #include "autograd/param_store.h"
@@ -43,6 +46,17 @@ std::string encoder_prefix(const ModelConfig& config, Head head);
 // earlier tokens that are not padding.
 std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int64_t> input_ids,
                                   int64_t batch, int64_t length);
+
+// One row of a batch, without padding; types may be empty (all 0).
+struct EncoderRow {
+  std::span<const int64_t> ids, types;
+};
+
+// Writes the inputs of a mean-pooled encoder for a batch padded to `length` behind `virtual_tokens`
+// rows of any id, which are visible but not part of the mean. `input` gives the tensor of a name.
+void fill_encoder_inputs(const ModelConfig& config, std::span<const EncoderRow> rows,
+                         int64_t length, int64_t virtual_tokens,
+                         const std::function<Tensor&(const std::string&)>& input);
 
 // Fills the store with the parameters of a graph from model.safetensors of a folder. 16-bit floats
 // are widened. Tensors named as in a bare encoder or below a class prefix both match. Parameters of

@@ -11,7 +11,8 @@ namespace {
 const std::vector<Method>& table() {
   static const std::vector<Method> methods = [] {
     std::vector<Method> all;
-    for (auto family : {selective_methods(), lora_methods(), ia3_methods(), bottleneck_methods(), prompt_methods()}) {
+    for (auto family : {selective_methods(), lora_methods(), ia3_methods(), bottleneck_methods(),
+                        prompt_methods()}) {
       all.insert(all.end(), family.begin(), family.end());
     }
     return all;
@@ -20,7 +21,8 @@ const std::vector<Method>& table() {
 }
 
 bool same_kind(const Json& value, const Json& fallback) {
-  if (fallback.is_null() || value.is_null()) return true;  // null: several kinds are allowed, or not set
+  if (fallback.is_null() || value.is_null())
+    return true;  // null: several kinds are allowed, or not set
   if (fallback.is_number_float()) return value.is_number() || value.is_string();
   if (fallback.is_number_integer()) return value.is_number_integer();
   return value.type() == fallback.type();
@@ -45,7 +47,10 @@ const Method* method_of_peft_type(std::string_view type) {
 }
 
 Json target_defaults() {
-  return {{"target_modules", nullptr}, {"exclude_modules", nullptr}, {"layers_to_transform", nullptr}, {"layers_pattern", nullptr}};
+  return {{"target_modules", nullptr},
+          {"exclude_modules", nullptr},
+          {"layers_to_transform", nullptr},
+          {"layers_pattern", nullptr}};
 }
 
 Json complete_config(const Method& method, const Json& given) {
@@ -56,17 +61,20 @@ Json complete_config(const Method& method, const Json& given) {
     if (it == config.end()) {
       std::string known;
       for (const auto& [k, v] : config.items()) known += (known.empty() ? "" : ", ") + k;
-      throw UsageError("method '{}' has no hyperparameter '{}'; it has: {}", method.name, key, known);
+      throw UsageError("method '{}' has no hyperparameter '{}'; it has: {}", method.name, key,
+                       known);
     }
     if (!same_kind(value, *it)) {
-      throw UsageError("method '{}': hyperparameter '{}' should be like {} but is {}", method.name, key, it->dump(), value.dump());
+      throw UsageError("method '{}': hyperparameter '{}' should be like {} but is {}", method.name,
+                       key, it->dump(), value.dump());
     }
     *it = value;
   }
   return config;
 }
 
-Adapted apply(const Graph& base, const Method& method, const Json& given, const std::string& adapter) {
+Adapted apply(const Graph& base, const Method& method, const Json& given,
+              const std::string& adapter) {
   Adapted result;
   result.config = complete_config(method, given);
   Rewrite rewrite(base, adapter);
@@ -75,7 +83,9 @@ Adapted apply(const Graph& base, const Method& method, const Json& given, const 
   const Json& saved = result.config.at("modules_to_save");
   if (saved.is_array()) {
     rewrite.unfreeze([&](const Param& p) {
-      return std::ranges::any_of(saved, [&](const Json& m) { return ("." + p.name).find("." + m.get<std::string>() + ".") != std::string::npos; });
+      return std::ranges::any_of(saved, [&](const Json& m) {
+        return ("." + p.name).find("." + m.get<std::string>() + ".") != std::string::npos;
+      });
     });
   }
   result.graph = rewrite.builder().finish(&result.delta);
@@ -88,10 +98,15 @@ void initialize(const Adapted& adapted, ParamStore& store, uint64_t seed) {
   for (const Initializer& f : adapted.initializers) f(store);
 }
 
+int64_t virtual_tokens(const Method& method, const Json& config) {
+  return method.virtual_tokens == nullptr ? 0 : method.virtual_tokens(config);
+}
+
 int64_t trainable_count(const Graph& graph, bool with_saved_modules) {
   int64_t n = 0;
   for (const Param& p : graph.params()) {
-    if (p.trainable && (with_saved_modules || !p.name.starts_with("classifier."))) n += p.type.shape.elements();
+    if (p.trainable && (with_saved_modules || !p.name.starts_with("classifier.")))
+      n += p.type.shape.elements();
   }
   return n;
 }

@@ -1,4 +1,5 @@
-// A parameter-efficient fine-tuning method: what it is called, what it may be told, and the rewrite it performs.
+// A parameter-efficient fine-tuning method: what it is called, what it may be told, and the rewrite
+// it performs.
 #pragma once
 
 #include <span>
@@ -14,22 +15,25 @@ namespace graft::peft {
 
 struct Method {
   std::string_view name;       // "lora"
-  std::string_view family;     // additive: adapter, additive: soft prompt, selective, reparametrization, hybrid, baseline
+  std::string_view family;     // additive: adapter, additive: soft prompt, selective,
+                               // reparametrization, hybrid, baseline
   std::string_view verbs;      // "freeze, reparametrize"
   std::string_view reference;  // paper
   std::string_view peft_type;  // of Hugging Face PEFT; empty: it has none
   double learning_rate;        // a sensible one for small encoders
   Json (*defaults)();
   void (*apply)(Rewrite& rewrite, const Json& config);
-  // Rows that the method puts in front of the input (their ids are ignored), and by how much it shifts positions.
+  // Rows that the method puts in front of the input (their ids are ignored), and by how much it
+  // shifts positions.
   int64_t (*virtual_tokens)(const Json& config) = nullptr;
 };
 
 std::span<const Method> all_methods();
-const Method& find_method(std::string_view name);       // UsageError that lists the known names
+const Method& find_method(std::string_view name);          // UsageError that lists the known names
 const Method* method_of_peft_type(std::string_view type);  // null where there is none
 
-// The method's defaults overridden by `given`; throws UsageError on a hyperparameter that the method does not have, or of another type.
+// The method's defaults overridden by `given`; throws UsageError on a hyperparameter that the
+// method does not have, or of another type.
 Json complete_config(const Method& method, const Json& given);
 
 struct Adapted {
@@ -39,11 +43,17 @@ struct Adapted {
   std::vector<Initializer> initializers;
 };
 
-// The rewritten graph: base frozen, the method applied, and what config["modules_to_save"] names (a task head) unfrozen.
-Adapted apply(const Graph& base, const Method& method, const Json& config, const std::string& adapter = "default");
+// The rewritten graph: base frozen, the method applied, and what config["modules_to_save"] names (a
+// task head) unfrozen.
+Adapted apply(const Graph& base, const Method& method, const Json& config,
+              const std::string& adapter = "default");
 
-// Draws what has an initializer and runs the method's own. Parameters that are stored already keep their values.
+// Draws what has an initializer and runs the method's own. Parameters that are stored already keep
+// their values.
 void initialize(const Adapted& adapted, ParamStore& store, uint64_t seed);
+
+// Rows that the method puts in front of the input, from a complete configuration; 0 for most.
+int64_t virtual_tokens(const Method& method, const Json& config);
 
 int64_t trainable_count(const Graph& graph, bool with_saved_modules = true);
 

@@ -16,7 +16,9 @@ namespace graft {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // Lengths are rounded up to this, so that few programs serve all batches.
 constexpr int64_t kLengthStep = 8;
@@ -29,11 +31,34 @@ double median(std::vector<double> x) {
 
 }  // namespace
 
-Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method& method, const Json& hyperparameters, const TrainOptions& options)
+Graph training_step(const Graph& adapted, int64_t classes, const TrainOptions& options, double lr) {
+  Builder b(cheap_forms(adapted));
+  const Value logits = b.graph().output("logits");
+  const Shape rows{b.shape(logits)[0]};
+  Value loss;
+  if (classes > 0) {
+    loss = ops::cross_entropy(b, logits, b.input("labels", DType::i64, rows));
+  } else {
+    loss = ops::mse(b, ops::reshape(b, logits, rows), b.input("targets", DType::f32, rows));
+  }
+  b.output("loss", loss);
+  b.keep_outputs({"loss"});
+  const auto gradients = gradient(b, loss);
+  ParamGroup head{
+      {}, {.kind = "wordnet", .lr = options.head_lr, .total = options.steps}, options.weight_decay};
+  ParamGroup rest{{}, {.kind = "wordnet", .lr = lr, .total = options.steps}, options.weight_decay};
+  for (const auto& [name, g] : gradients)
+    (name.starts_with("classifier.") ? head : rest).params.push_back(name);
+  add_optimizer(b, gradients, {}, {head, rest}, options.max_grad_norm);
+  return b.finish();
+}
+
+Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method& method,
+                 const Json& hyperparameters, const TrainOptions& options)
     : model_(model), task_(task), method_(method), config_(hyperparameters), options_(options) {
   if (!config_.contains("modules_to_save")) config_["modules_to_save"] = {"classifier"};
   const Json full = peft::complete_config(method_, config_);
-  virtual_tokens_ = method_.virtual_tokens ? method_.virtual_tokens(full) : 0;
+  virtual_tokens_ = peft::virtual_tokens(method_, full);
   adapted_ = peft::apply(base_graph({1, kLengthStep}), method_, config_);
   load_parameters(model_.folder, adapted_.graph, store_);
   peft::initialize(adapted_, store_, static_cast<uint64_t>(options_.seed));
@@ -42,38 +67,31 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
   }
 }
 
-Trainer::Shape2 Trainer::shape_of(const std::vector<Example>& rows, const std::vector<size_t>& batch) const {
+Trainer::Shape2 Trainer::shape_of(const std::vector<Example>& rows,
+                                  const std::vector<size_t>& batch) const {
   size_t longest = 1;
   for (size_t i : batch) longest = std::max(longest, rows[i].ids.size());
-  const int64_t padded = (static_cast<int64_t>(longest) + kLengthStep - 1) / kLengthStep * kLengthStep;
-  return {static_cast<int64_t>(batch.size()), std::min(padded, model_.max_positions - virtual_tokens_)};
+  const int64_t padded =
+      (static_cast<int64_t>(longest) + kLengthStep - 1) / kLengthStep * kLengthStep;
+  return {static_cast<int64_t>(batch.size()),
+          std::min(padded, model_.max_positions - virtual_tokens_)};
 }
 
 Graph Trainer::base_graph(Shape2 shape) const {
-  return build_encoder(model_, {.batch = shape.first, .length = shape.second + virtual_tokens_, .head = Head::mean_pooled, .labels = task_.outputs()});
+  return build_encoder(model_, {.batch = shape.first,
+                                .length = shape.second + virtual_tokens_,
+                                .head = Head::mean_pooled,
+                                .labels = task_.outputs()});
 }
 
 Graph Trainer::train_graph(Shape2 shape) const {
-  Builder b(cheap_forms(peft::apply(base_graph(shape), method_, config_).graph));
-  const Value logits = b.graph().output("logits");
-  Value loss;
-  if (task_.classes > 0) {
-    loss = ops::cross_entropy(b, logits, b.input("labels", DType::i64, {shape.first}));
-  } else {
-    loss = ops::mse(b, ops::reshape(b, logits, {shape.first}), b.input("targets", DType::f32, {shape.first}));
-  }
-  b.output("loss", loss);
-  for (const char* unused : {"last_hidden", "embedding", "logits"}) b.erase_output(unused);
-  const auto gradients = gradient(b, loss);
   const double lr = options_.lr > 0 ? options_.lr : method_.learning_rate;
-  ParamGroup head{{}, {.kind = "wordnet", .lr = options_.head_lr, .total = options_.steps}, options_.weight_decay};
-  ParamGroup rest{{}, {.kind = "wordnet", .lr = lr, .total = options_.steps}, options_.weight_decay};
-  for (const auto& [name, g] : gradients) (name.starts_with("classifier.") ? head : rest).params.push_back(name);
-  add_optimizer(b, gradients, {}, {head, rest}, options_.max_grad_norm);
-  return b.finish();
+  return training_step(peft::apply(base_graph(shape), method_, config_).graph, task_.classes,
+                       options_, lr);
 }
 
-Executor& Trainer::executor(std::map<Shape2, std::unique_ptr<Executor>>& pool, Shape2 shape, bool training) {
+Executor& Trainer::executor(std::map<Shape2, std::unique_ptr<Executor>>& pool, Shape2 shape,
+                            bool training) {
   auto& slot = pool[shape];
   if (slot == nullptr) {
     std::shared_ptr<const Program> program;
@@ -81,34 +99,22 @@ Executor& Trainer::executor(std::map<Shape2, std::unique_ptr<Executor>>& pool, S
       program = programs_.at(shape);
     } else {
       Builder b(cheap_forms(peft::apply(base_graph(shape), method_, config_).graph));
-      for (const char* unused : {"last_hidden", "embedding"}) b.erase_output(unused);
+      b.keep_outputs({"logits"});
       program = std::make_shared<const Program>(plan(b.finish()));
     }
     const bool fits = arena_ != nullptr && arena_->bytes() >= program->arena_bytes;
     slot = std::make_unique<Executor>(program, store_, fits ? arena_ : nullptr);
+    slot->set_profile(training && options_.profile);
   }
   return *slot;
 }
 
-void Trainer::fill(Executor& e, const std::vector<Example>& rows, const std::vector<size_t>& batch, Shape2 shape) const {
-  const int64_t v = virtual_tokens_, T = shape.second + v;
-  auto* ids = e.input("input_ids").data<int64_t>();
-  auto* mask = e.input("attention_mask").data<int64_t>();
-  auto* pool = e.input("pool_mask").data<int64_t>();
-  int64_t* types = model_.token_types > 0 ? e.input("token_type_ids").data<int64_t>() : nullptr;
-  for (size_t r = 0; r < batch.size(); ++r) {
-    const Example& x = rows[batch[r]];
-    for (int64_t t = 0; t < T; ++t) {
-      const int64_t at = static_cast<int64_t>(r) * T + t;
-      const bool real = t >= v && t - v < static_cast<int64_t>(x.ids.size());
-      ids[at] = real ? x.ids[static_cast<size_t>(t - v)] : t < v ? model_.pad_id + 1 : model_.pad_id;
-      mask[at] = real || t < v;
-      pool[at] = real;
-      if (types != nullptr) types[at] = real ? x.types[static_cast<size_t>(t - v)] : 0;
-    }
-  }
-  const std::vector<int64_t> positions = position_ids(model_, e.input("input_ids").span<int64_t>(), shape.first, T);
-  std::ranges::copy(positions, e.input("position_ids").data<int64_t>());
+void Trainer::fill(Executor& e, const std::vector<Example>& rows, const std::vector<size_t>& batch,
+                   Shape2 shape) const {
+  std::vector<EncoderRow> encoded;
+  for (size_t i : batch) encoded.push_back({rows[i].ids, rows[i].types});
+  fill_encoder_inputs(model_, encoded, shape.second, virtual_tokens_,
+                      [&](const std::string& name) -> Tensor& { return e.input(name); });
 }
 
 TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step) {
@@ -116,14 +122,17 @@ TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step
   result.method = method_.name;
   result.trainable = peft::trainable_count(adapted_.graph, false);
   for (const Param& p : adapted_.graph.params()) {
-    if (!p.name.starts_with("classifier.") && is_float(p.type.dtype)) result.total += p.type.shape.elements();
+    if (!p.name.starts_with("classifier.") && is_float(p.type.dtype))
+      result.total += p.type.shape.elements();
   }
   if (task_.train.empty()) throw UsageError("task {}: there are no rows to train on", task_.name);
 
-  // The batches of the whole run, and a plan for each of their shapes: memory is known before the first step.
+  // The batches of the whole run, and a plan for each of their shapes: memory is known before the
+  // first step.
   std::vector<std::vector<size_t>> batches;
   for (int64_t epoch = 0; static_cast<int64_t>(batches.size()) < options_.steps; ++epoch) {
-    auto more = epoch_batches(task_.train, static_cast<size_t>(options_.batch), options_.seed, epoch);
+    auto more =
+        epoch_batches(task_.train, static_cast<size_t>(options_.batch), options_.seed, epoch);
     batches.insert(batches.end(), more.begin(), more.end());
   }
   batches.resize(static_cast<size_t>(options_.steps));
@@ -149,21 +158,21 @@ TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step
     const auto& batch = batches[static_cast<size_t>(step)];
     const Shape2 shape = shape_of(task_.train, batch);
     Executor& e = executor(train_pool_, shape, true);
-    if (options_.profile && step == 1) {
-      for (auto& [s, pooled] : train_pool_) pooled->set_profile(true);
-    }
     const auto start = Clock::now();
     fill(e, task_.train, batch, shape);
     for (size_t r = 0; r < batch.size(); ++r) {
       const Example& x = task_.train[batch[r]];
-      if (task_.classes > 0) e.input("labels").data<int64_t>()[r] = x.label;
-      else e.input("targets").data<float>()[r] = static_cast<float>(x.target);
+      if (task_.classes > 0)
+        e.input("labels").data<int64_t>()[r] = x.label;
+      else
+        e.input("targets").data<float>()[r] = static_cast<float>(x.target);
     }
     e.run();
     const double took = since(start);
     result.losses.push_back(static_cast<double>(e.output("loss").data<float>()[0]));
     if (!std::isfinite(result.losses.back())) {
-      throw Error(fmt::format("the loss is {} at step {}; a smaller --lr than {} may help", result.losses.back(), step,
+      throw Error(fmt::format("the loss is {} at step {}; a smaller --lr than {} may help",
+                              result.losses.back(), step,
                               options_.lr > 0 ? options_.lr : method_.learning_rate));
     }
     seconds.push_back(took);
@@ -172,7 +181,9 @@ TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step
     high_water = std::max(high_water, e.high_water_bytes());
     result.steps = step + 1;
     if (on_step && !on_step({step + 1, options_.steps, result.losses.back(), tokens / total_seconds,
-                             total_seconds / static_cast<double>(step + 1) * static_cast<double>(options_.steps - step - 1), result.planned_peak_bytes})) {
+                             total_seconds / static_cast<double>(step + 1) *
+                                 static_cast<double>(options_.steps - step - 1),
+                             result.planned_peak_bytes})) {
       break;
     }
   }

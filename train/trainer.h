@@ -1,4 +1,5 @@
-// Fine-tunes an encoder with a method: one program per batch shape holds the whole step, all of them share parameters and one arena.
+// Fine-tunes an encoder with a method: one program per batch shape holds the whole step, all of
+// them share parameters and one arena.
 #pragma once
 
 #include <functional>
@@ -14,14 +15,19 @@
 
 namespace graft {
 
-// Defaults are the WordNet protocol: AdamW (0.9, 0.999, 1e-8), weight decay 0.01, clipping at 1, warm-up over a tenth, linear decay, head at
-// 1e-2, the rest at the method's rate.
+// Defaults are the WordNet protocol: AdamW (0.9, 0.999, 1e-8), weight decay 0.01, clipping at 1,
+// warm-up over a tenth, linear decay, head at 1e-2, the rest at the method's rate.
 struct TrainOptions {
   int64_t steps = 250, batch = 32, seed = 0;
   double lr = 0;  // 0: the method's
   double head_lr = 1e-2, weight_decay = 0.01, max_grad_norm = 1;
   bool profile = false;
 };
+
+// One whole step of an adapted model with a "logits" output, as a graph: loss (cross entropy over
+// `labels`, or for classes = 0 the squared error against `targets`), gradients, clipping, updates.
+// `lr` is the rate of everything but the head.
+Graph training_step(const Graph& adapted, int64_t classes, const TrainOptions& options, double lr);
 
 struct StepReport {
   int64_t step, steps;
@@ -44,11 +50,14 @@ struct TrainResult {
 
 class Trainer {
  public:
-  Trainer(const ModelConfig& model, const Task& task, const peft::Method& method, const Json& hyperparameters, const TrainOptions& options);
+  Trainer(const ModelConfig& model, const Task& task, const peft::Method& method,
+          const Json& hyperparameters, const TrainOptions& options);
 
-  // Returns early when on_step says false (a user's Ctrl-C); the parameters are then those after the last whole step.
+  // Returns early when on_step says false (a user's Ctrl-C); the parameters are then those after
+  // the last whole step.
   TrainResult train(const std::function<bool(const StepReport&)>& on_step = nullptr);
-  double evaluate(const std::vector<Example>& rows, double* seconds = nullptr);  // the task's metric
+  double evaluate(const std::vector<Example>& rows,
+                  double* seconds = nullptr);  // the task's metric
 
   // The adapted graph of one example, as adapter files are written from it.
   const peft::Adapted& adapted() const { return adapted_; }
@@ -60,8 +69,10 @@ class Trainer {
   Shape2 shape_of(const std::vector<Example>& rows, const std::vector<size_t>& batch) const;
   Graph base_graph(Shape2 shape) const;
   Graph train_graph(Shape2 shape) const;
-  Executor& executor(std::map<Shape2, std::unique_ptr<Executor>>& pool, Shape2 shape, bool training);
-  void fill(Executor& e, const std::vector<Example>& rows, const std::vector<size_t>& batch, Shape2 shape) const;
+  Executor& executor(std::map<Shape2, std::unique_ptr<Executor>>& pool, Shape2 shape,
+                     bool training);
+  void fill(Executor& e, const std::vector<Example>& rows, const std::vector<size_t>& batch,
+            Shape2 shape) const;
 
   ModelConfig model_;
   const Task& task_;

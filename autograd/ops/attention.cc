@@ -105,15 +105,10 @@ std::vector<Type> infer_t5_bucket(const InferCall& c) {
 }
 
 constexpr OpDef kOps[] = {
-    {.name = "attention",
-     .infer = infer_attention,
-     .vjp = vjp_attention,
-     .flops = attention_flops,
-     .is_matmul = true},
+    {.name = "attention", .infer = infer_attention, .vjp = vjp_attention, .flops = attention_flops},
     {.name = "attention_backward",
      .infer = infer_attention_backward,
-     .flops = attention_backward_flops,
-     .is_matmul = true},
+     .flops = attention_backward_flops},
     {.name = "rope", .infer = infer_rope, .vjp = vjp_rope},
     {.name = "t5_bucket", .infer = infer_t5_bucket},
 };

@@ -22,14 +22,6 @@ std::vector<Type> infer_binary(const InferCall& c) {
   return {{c.dtype(0), broadcast(c.shape(0), c.shape(1))}};
 }
 
-// A gradient helper f(dy, x): operands of one shape.
-std::vector<Type> infer_pair(const InferCall& c) {
-  c.expect_arity(2, 2);
-  c.expect_float(0);
-  c.expect(c.in(0) == c.in(1), "both operands must have one type and shape");
-  return {c.in(0)};
-}
-
 std::vector<Type> infer_where(const InferCall& c) {
   c.expect_arity(3, 3);
   c.expect(!is_float(c.dtype(0)), "the condition must be an integer or bool");
@@ -186,9 +178,10 @@ Family elementwise_ops() { return kOps; }
   Value name(Builder& b, Value x, Value y) { return b.node(#name, {x, y}); }
 GRAFT_BINARY(add)
 GRAFT_BINARY(sub)
-GRAFT_BINARY(mul) GRAFT_BINARY(div) GRAFT_BINARY(pow) GRAFT_UNARY(neg) GRAFT_UNARY(exp)
-    GRAFT_UNARY(log) GRAFT_UNARY(sqrt) GRAFT_UNARY(rsqrt) GRAFT_UNARY(abs) GRAFT_UNARY(sign)
-        GRAFT_UNARY(sin) GRAFT_UNARY(cos) GRAFT_UNARY(tanh) GRAFT_UNARY(sigmoid) GRAFT_UNARY(relu)
+GRAFT_BINARY(mul)
+GRAFT_BINARY(div) GRAFT_BINARY(pow) GRAFT_UNARY(neg) GRAFT_UNARY(exp) GRAFT_UNARY(log)
+    GRAFT_UNARY(sqrt) GRAFT_UNARY(rsqrt) GRAFT_UNARY(abs) GRAFT_UNARY(sign) GRAFT_UNARY(sin)
+        GRAFT_UNARY(cos) GRAFT_UNARY(tanh) GRAFT_UNARY(sigmoid) GRAFT_UNARY(relu)
             GRAFT_UNARY(gelu_erf) GRAFT_UNARY(gelu_tanh) GRAFT_UNARY(silu) GRAFT_UNARY(softplus)
                 GRAFT_UNARY(stop_gradient)
 #undef GRAFT_UNARY

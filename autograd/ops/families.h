@@ -4,12 +4,24 @@
 
 #include <array>
 #include <span>
+#include <vector>
 
 #include "autograd/op.h"
 
 namespace graft::ops {
 
 using Family = std::span<const OpDef>;
+
+// OpDef::flops of ops that only move bytes.
+inline double no_flops(std::span<const Type>, std::span<const Type>, const Attrs&) { return 0; }
+
+// OpDef::infer of two floating-point operands of one type and shape, which is the result's.
+inline std::vector<Type> infer_pair(const InferCall& c) {
+  c.expect_arity(2, 2);
+  c.expect_float(0);
+  c.expect(c.in(0) == c.in(1), "both operands must have one type and shape");
+  return {c.in(0)};
+}
 
 Family leaf_ops();
 Family elementwise_ops();

@@ -1,4 +1,5 @@
-// Lookups and scatters. Indices that leave their axis are the caller's to refuse; kernels treat them as absent.
+// Lookups and scatters. Indices that leave their axis are the caller's to refuse; kernels treat
+// them as absent.
 #include "autograd/ops.h"
 #include "autograd/ops/families.h"
 
@@ -11,7 +12,8 @@ std::vector<Type> infer_embedding(const InferCall& c) {
   c.expect_arity(2, 2);
   c.expect_int(0);
   c.expect(c.shape(1).rank() == 2, "the table must be [rows, dim]");
-  c.expect(c.attr<EmbeddingAttrs>().rows == c.shape(1)[0], "attribute rows must be that of the table");
+  c.expect(c.attr<EmbeddingAttrs>().rows == c.shape(1)[0],
+           "attribute rows must be that of the table");
   std::vector<int64_t> dims(c.shape(0).dims().begin(), c.shape(0).dims().end());
   dims.push_back(c.shape(1)[1]);
   return {{c.dtype(1), Shape(dims)}};
@@ -28,11 +30,13 @@ void check_axis(const InferCall& c, int64_t axis) {
   c.expect(axis >= 0 && axis < c.shape(0).rank(), "the axis does not exist");
 }
 
-void check_index_fits(const InferCall& c, int axis) {  // torch's rule: index may be smaller in the other axes
+void check_index_fits(const InferCall& c,
+                      int axis) {  // torch's rule: index may be smaller in the other axes
   c.expect_int(1);
   c.expect(c.shape(1).rank() == c.shape(0).rank(), "index must have the rank of x");
   for (int i = 0; i < c.shape(0).rank(); ++i) {
-    c.expect(i == axis || c.shape(1)[i] <= c.shape(0)[i], "index must not be larger than x in the other axes");
+    c.expect(i == axis || c.shape(1)[i] <= c.shape(0)[i],
+             "index must not be larger than x in the other axes");
   }
 }
 
@@ -49,7 +53,8 @@ std::vector<Type> infer_scatter(const InferCall& c) {
   const int64_t axis = c.attr<AxisAttrs>().axis;
   check_axis(c, axis);
   check_index_fits(c, static_cast<int>(axis));
-  c.expect(c.dtype(2) == c.dtype(0) && c.shape(2) == c.shape(1), "src must have x's type and index's shape");
+  c.expect(c.dtype(2) == c.dtype(0) && c.shape(2) == c.shape(1),
+           "src must have x's type and index's shape");
   return {c.in(0)};
 }
 
@@ -77,7 +82,8 @@ Values vjp_embedding(VjpCall& c) {
 }
 
 Values vjp_gather(VjpCall& c) {
-  return {scatter_add(c.b, c.b.constant(0, c.b.shape(c.in(0))), c.in(1), c.grad(), c.attr<AxisAttrs>().axis)};
+  return {scatter_add(c.b, c.b.constant(0, c.b.shape(c.in(0))), c.in(1), c.grad(),
+                      c.attr<AxisAttrs>().axis)};
 }
 
 Values vjp_scatter(VjpCall& c) {
@@ -91,7 +97,8 @@ Values vjp_scatter(VjpCall& c) {
 }
 
 Values vjp_scatter_add(VjpCall& c) {
-  return {c.grad(), {}, c.need(2) ? gather(c.b, c.grad(), c.in(1), c.attr<AxisAttrs>().axis) : Value{}};
+  return {
+      c.grad(), {}, c.need(2) ? gather(c.b, c.grad(), c.in(1), c.attr<AxisAttrs>().axis) : Value{}};
 }
 
 Values vjp_index_select(VjpCall& c) {
@@ -100,17 +107,24 @@ Values vjp_index_select(VjpCall& c) {
   return {c.b.node("index_add", {c.grad(), c.in(1)}, Attrs::of(IndexAddAttrs{axis, size}))};
 }
 
-Values vjp_index_add(VjpCall& c) { return {index_select(c.b, c.grad(), c.in(1), c.attr<IndexAddAttrs>().axis)}; }
-
-double no_flops(std::span<const Type>, std::span<const Type>, const Attrs&) { return 0; }
+Values vjp_index_add(VjpCall& c) {
+  return {index_select(c.b, c.grad(), c.in(1), c.attr<IndexAddAttrs>().axis)};
+}
 
 constexpr OpDef kOps[] = {
     {.name = "embedding", .infer = infer_embedding, .vjp = vjp_embedding, .flops = no_flops},
     {.name = "embedding_backward", .infer = infer_embedding_backward},
     {.name = "gather", .infer = infer_gather, .vjp = vjp_gather, .flops = no_flops},
-    {.name = "scatter", .infer = infer_scatter, .vjp = vjp_scatter, .flops = no_flops, .in_place = 1},
+    {.name = "scatter",
+     .infer = infer_scatter,
+     .vjp = vjp_scatter,
+     .flops = no_flops,
+     .in_place = 1},
     {.name = "scatter_add", .infer = infer_scatter, .vjp = vjp_scatter_add, .in_place = 1},
-    {.name = "index_select", .infer = infer_index_select, .vjp = vjp_index_select, .flops = no_flops},
+    {.name = "index_select",
+     .infer = infer_index_select,
+     .vjp = vjp_index_select,
+     .flops = no_flops},
     {.name = "index_add", .infer = infer_index_add, .vjp = vjp_index_add},
 };
 
@@ -119,7 +133,8 @@ constexpr OpDef kOps[] = {
 Family index_ops() { return kOps; }
 
 Value embedding(Builder& b, Value ids, Value weight, int64_t padding_idx) {
-  return b.node("embedding", {ids, weight}, Attrs::of(EmbeddingAttrs{b.shape(weight)[0], padding_idx}));
+  return b.node("embedding", {ids, weight},
+                Attrs::of(EmbeddingAttrs{b.shape(weight)[0], padding_idx}));
 }
 Value gather(Builder& b, Value x, Value index, int64_t axis) {
   return b.node("gather", {x, index}, Attrs::of(AxisAttrs{b.shape(x).axis(axis)}));

@@ -17,8 +17,6 @@ std::vector<Type> infer_full(const InferCall& c) {
   return {{a.dtype, a.shape}};
 }
 
-double no_flops(std::span<const Type>, std::span<const Type>, const Attrs&) { return 0; }
-
 constexpr OpDef kOps[] = {
     {.name = "input", .infer = infer_named, .flops = no_flops},
     {.name = "param", .infer = infer_named, .flops = no_flops},

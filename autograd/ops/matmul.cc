@@ -7,8 +7,6 @@ namespace {
 
 using Values = std::vector<Value>;
 
-Shape batch_of(const Shape& s) { return Shape(s.dims().first(static_cast<size_t>(s.rank() - 2))); }
-
 std::vector<Type> infer_matmul(const InferCall& c) {
   c.expect_arity(2, 2);
   c.expect_float(0);
@@ -18,7 +16,7 @@ std::vector<Type> infer_matmul(const InferCall& c) {
   const auto& a = c.attr<MatmulAttrs>();
   const int64_t k = x[a.tx ? -2 : -1], k2 = y[a.ty ? -1 : -2];
   c.expect(k == k2, fmt::format("the inner dimensions differ: {} and {}", k, k2));
-  const Shape batch = broadcast(batch_of(x), batch_of(y));
+  const Shape batch = broadcast(x.batch(), y.batch());
   std::vector<int64_t> dims(batch.dims().begin(), batch.dims().end());
   dims.push_back(x[a.tx ? -1 : -2]);
   dims.push_back(y[a.ty ? -2 : -1]);
@@ -94,21 +92,9 @@ Values vjp_linear_dx(VjpCall& c) {
 }
 
 constexpr OpDef kOps[] = {
-    {.name = "matmul",
-     .infer = infer_matmul,
-     .vjp = vjp_matmul,
-     .flops = matmul_flops,
-     .is_matmul = true},
-    {.name = "linear",
-     .infer = infer_linear,
-     .vjp = vjp_linear,
-     .flops = linear_flops,
-     .is_matmul = true},
-    {.name = "linear_dx",
-     .infer = infer_linear_dx,
-     .vjp = vjp_linear_dx,
-     .flops = linear_dx_flops,
-     .is_matmul = true},
+    {.name = "matmul", .infer = infer_matmul, .vjp = vjp_matmul, .flops = matmul_flops},
+    {.name = "linear", .infer = infer_linear, .vjp = vjp_linear, .flops = linear_flops},
+    {.name = "linear_dx", .infer = infer_linear_dx, .vjp = vjp_linear_dx, .flops = linear_dx_flops},
 };
 
 }  // namespace

@@ -16,12 +16,6 @@ std::vector<Type> infer_softmax(const InferCall& c) {
   return {c.in(0)};
 }
 
-std::vector<Type> infer_pair(const InferCall& c) {
-  c.expect_arity(2, 2);
-  c.expect(c.in(0) == c.in(1), "both operands must have one type and shape");
-  return {c.in(0)};
-}
-
 void check_param(const InferCall& c, size_t i, const Shape& x) {
   if (c.has(i))
     c.expect(c.shape(i) == Shape{x[-1]}, "weight and bias must have the size of the last axis");

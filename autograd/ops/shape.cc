@@ -43,7 +43,8 @@ std::vector<Type> infer_concat(const InferCall& c) {
   int64_t total = 0;
   for (size_t i = 0; i < c.inputs.size(); ++i) {
     c.expect(c.dtype(i) == c.dtype(0), "all operands must have one type");
-    c.expect(c.shape(i).rank() == c.shape(0).rank() && c.shape(i).with(axis, 0) == c.shape(0).with(axis, 0),
+    c.expect(c.shape(i).rank() == c.shape(0).rank() &&
+                 c.shape(i).with(axis, 0) == c.shape(0).with(axis, 0),
              "all operands must agree in the other axes");
     total += c.shape(i)[axis];
   }
@@ -55,7 +56,8 @@ std::vector<Type> infer_slice(const InferCall& c) {
   const auto& a = c.attr<SliceAttrs>();
   c.expect(a.axis >= 0 && a.axis < c.shape(0).rank(), "the axis does not exist");
   const int64_t size = c.shape(0)[static_cast<int>(a.axis)];
-  c.expect(a.step >= 1 && a.count >= 0 && a.start >= 0 && (a.count == 0 || a.start + (a.count - 1) * a.step < size),
+  c.expect(a.step >= 1 && a.count >= 0 && a.start >= 0 &&
+               (a.count == 0 || a.start + (a.count - 1) * a.step < size),
            "the slice leaves the axis");
   return {{c.dtype(0), c.shape(0).with(static_cast<int>(a.axis), a.count)}};
 }
@@ -72,8 +74,9 @@ std::vector<Type> infer_pad(const InferCall& c) {
   c.expect_arity(1, 1);
   const auto& a = c.attr<PadAttrs>();
   std::vector<int64_t> dims;
-  c.expect(static_cast<int>(a.before.size()) == c.shape(0).rank() && a.after.size() == a.before.size(),
-           "one amount per axis is needed");
+  c.expect(
+      static_cast<int>(a.before.size()) == c.shape(0).rank() && a.after.size() == a.before.size(),
+      "one amount per axis is needed");
   for (size_t i = 0; i < a.before.size(); ++i) {
     dims.push_back(c.shape(0)[static_cast<int>(i)] + a.before[i] + a.after[i]);
     c.expect(dims.back() >= 0, "more is cut than there is");
@@ -86,11 +89,14 @@ Values vjp_reshape(VjpCall& c) { return {reshape(c.b, c.grad(), c.b.shape(c.in(0
 Values vjp_transpose(VjpCall& c) {
   const auto& perm = c.attr<PermAttrs>().perm;
   std::vector<int64_t> inverse(perm.size());
-  for (size_t i = 0; i < perm.size(); ++i) inverse[static_cast<size_t>(perm[i])] = static_cast<int64_t>(i);
+  for (size_t i = 0; i < perm.size(); ++i)
+    inverse[static_cast<size_t>(perm[i])] = static_cast<int64_t>(i);
   return {transpose(c.b, c.grad(), inverse)};
 }
 
-Values vjp_expand(VjpCall& c) { return {c.grad()}; }  // reduced to x's shape where cotangents accumulate
+Values vjp_expand(VjpCall& c) {
+  return {c.grad()};
+}  // reduced to x's shape where cotangents accumulate
 
 Values vjp_concat(VjpCall& c) {
   const int64_t axis = c.attr<AxisAttrs>().axis;
@@ -117,10 +123,12 @@ Values vjp_pad(VjpCall& c) {
   return {pad(c.b, c.grad(), a.before, a.after)};
 }
 
-double no_flops(std::span<const Type>, std::span<const Type>, const Attrs&) { return 0; }
-
 constexpr OpDef kOps[] = {
-    {.name = "reshape", .infer = infer_reshape, .vjp = vjp_reshape, .flops = no_flops, .view_of = 0},
+    {.name = "reshape",
+     .infer = infer_reshape,
+     .vjp = vjp_reshape,
+     .flops = no_flops,
+     .view_of = 0},
     {.name = "transpose", .infer = infer_transpose, .vjp = vjp_transpose, .flops = no_flops},
     {.name = "expand", .infer = infer_expand, .vjp = vjp_expand, .flops = no_flops},
     {.name = "concat", .infer = infer_concat, .vjp = vjp_concat, .flops = no_flops},
@@ -174,12 +182,14 @@ std::vector<Value> split(Builder& b, Value x, const std::vector<int64_t>& sizes,
     at += size;
   }
   if (at != b.shape(x)[b.shape(x).axis(axis)]) {
-    throw ShapeError("split: the pieces [{}] do not fill axis {} of {}", fmt::join(sizes, ", "), axis, b.type(x).str());
+    throw ShapeError("split: the pieces [{}] do not fill axis {} of {}", fmt::join(sizes, ", "),
+                     axis, b.type(x).str());
   }
   return parts;
 }
 
-Value pad(Builder& b, Value x, std::vector<int64_t> before, std::vector<int64_t> after, double value) {
+Value pad(Builder& b, Value x, std::vector<int64_t> before, std::vector<int64_t> after,
+          double value) {
   return b.node("pad", {x}, Attrs::of(PadAttrs{std::move(before), std::move(after), value}));
 }
 

@@ -10,8 +10,6 @@
 namespace graft::cpu {
 namespace {
 
-Shape Batch(const Shape& s) { return Shape(s.dims().first(static_cast<size_t>(s.rank() - 2))); }
-
 struct Sizes {
   int64_t m, n, k, batch;
   MatrixLayout a, b;
@@ -23,7 +21,7 @@ Sizes MatmulSizes(const KernelCall& c) {
   return {z[-2],
           z[-1],
           x[t.tx ? -2 : -1],
-          Batch(z).elements(),
+          z.batch().elements(),
           t.tx ? MatrixLayout::cols : MatrixLayout::rows,
           t.ty ? MatrixLayout::cols : MatrixLayout::rows};
 }
@@ -40,7 +38,7 @@ void Matmul(const KernelCall& c) {
   args.b = {c.in(1).as<float>(), s.b == MatrixLayout::cols ? s.k : s.n, s.b};
   args.c = c.out().as<float>();
   args.ldc = s.n;
-  const Shape bx = Batch(c.in(0).shape), by = Batch(c.in(1).shape), bz = Batch(c.out().shape);
+  const Shape bx = c.in(0).shape.batch(), by = c.in(1).shape.batch(), bz = c.out().shape.batch();
   const bool x_one = bx.elements() == 1, y_one = by.elements() == 1;
   if ((bx == bz || x_one) && (by == bz || y_one)) {
     BatchedGemm(args, {s.batch, x_one ? 0 : s.m * s.k, y_one ? 0 : s.k * s.n, s.m * s.n},

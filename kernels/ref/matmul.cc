@@ -17,14 +17,12 @@ void Product(int64_t m, int64_t n, int64_t k, const double* a, int64_t ai, int64
   }
 }
 
-Shape Batch(const Shape& s) { return Shape(s.dims().first(static_cast<size_t>(s.rank() - 2))); }
-
 void Matmul(const KernelCall& c) {
   const auto& t = c.attr<MatmulAttrs>();
   const Shape &x = c.in(0).shape, &y = c.in(1).shape, &z = c.out().shape;
   const int64_t m = z[-2], n = z[-1], k = x[t.tx ? -2 : -1];
-  const Shape batch = Batch(z);
-  const BroadcastIndex ix(Batch(x), batch), iy(Batch(y), batch);
+  const Shape batch = z.batch();
+  const BroadcastIndex ix(x.batch(), batch), iy(y.batch(), batch);
   for (int64_t i = 0, count = batch.elements(); i < count; ++i) {
     Product(m, n, k, c.in(0).as<double>() + ix(i) * m * k, t.tx ? 1 : k, t.tx ? m : 1,
             c.in(1).as<double>() + iy(i) * k * n, t.ty ? 1 : n, t.ty ? k : 1,

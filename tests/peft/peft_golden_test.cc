@@ -69,9 +69,7 @@ struct Run {
   peft::AdapterConfig config;
   bool ejected = false;
 
-  int64_t virtual_tokens() const {
-    return config.method->virtual_tokens ? config.method->virtual_tokens(config.config) : 0;
-  }
+  int64_t virtual_tokens() const { return peft::virtual_tokens(*config.method, config.config); }
   bool prefix() const { return config.method->peft_type == "PREFIX_TUNING"; }
 
   Graph base() const {
