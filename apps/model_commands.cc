@@ -201,8 +201,8 @@ Json plan_step(const std::string& model, const std::string& method_name, const J
                                             .length = length + virtual_tokens,
                                             .head = Head::mean_pooled,
                                             .labels = labels});
-  const peft::Adapted adapted = peft::apply(base, method, hyperparameters);
-  const Program program = plan(training_step(adapted.graph, labels, {}, method.learning_rate));
+  const peft::Adapted adapted = peft::apply(base, method, hyperparameters, {.training = true});
+  const Program program = plan(training_step(adapted, labels, {}, method.learning_rate));
   int64_t total = 0;
   size_t adapter_bytes = 0;
   for (const Param& p : adapted.graph.params()) {

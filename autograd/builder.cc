@@ -106,6 +106,12 @@ void Builder::keep_outputs(const std::vector<std::string>& names) {
 }
 
 void Builder::assign(std::string param, Value v) {
+  for (auto& [name, old] : g_.assignments_) {
+    if (name == param) {
+      old = v;
+      return;
+    }
+  }
   g_.assignments_.emplace_back(std::move(param), v);
 }
 

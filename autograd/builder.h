@@ -37,7 +37,7 @@ class Builder {
   Value node(std::string_view op, std::vector<Value> inputs, Attrs attrs = Attrs::of(NoAttrs{}));
   void output(std::string name, Value v);                    // declares or replaces a named result
   void keep_outputs(const std::vector<std::string>& names);  // forgets the other results
-  void assign(std::string param, Value v);
+  void assign(std::string param, Value v);  // replaces an earlier one
   void mark(Role role, Value v);  // with the current layer and scope
   void mark_reparametrized(std::string param, Value v);
 

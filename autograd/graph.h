@@ -90,6 +90,7 @@ struct Param {
   Kind kind = Kind::weight;
   Init init;
   std::string adapter;  // which adapter brought it; empty: the base model
+  double lr_scale = 1;  // its learning rate over its group's
 };
 
 // The places that methods know about, the same for every architecture.

@@ -70,6 +70,9 @@ struct OpDef {
                   const Attrs& attrs) = nullptr;
   int view_of = -1;       // output 0 is the bytes of this input
   uint32_t in_place = 0;  // bit i: output 0 may be written over input i when that input dies here
+  // Without inputs but costly: computed once and kept, like what depends on frozen parameters
+  // alone.
+  bool once = false;
   // Output k is input updates[k] changed in place (optimizer updates); -1: it is not.
   std::array<int8_t, 4> updates = {-1, -1, -1, -1};
 };

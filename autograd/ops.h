@@ -94,6 +94,15 @@ Value mse(Builder& b, Value x, Value y, const std::string& reduction = "mean");
 Value bce_with_logits(Builder& b, Value x, Value y, Value pos_weight = {},
                       const std::string& reduction = "mean");
 
+// ---- updates of a weight in fewer numbers than it has
+// w + values[j] at flat position index[j] - offset, for entries inside w. index i64 [k], ascending.
+Value sparse_add(Builder& b, Value w, Value values, Value index, int64_t offset);
+// Gates in [0, 1] (1712.01312): drawn from rng as for dropout, or the median where rng is absent.
+Value hard_concrete(Builder& b, Value alpha, Value rng, double lower, double upper, int64_t stream);
+// v [k] -> [size]: a random subspace that keeps lengths on average; its numbers depend on (seed,
+// stream).
+Value fastfood(Builder& b, Value v, int64_t size, int64_t seed, int64_t stream);
+
 // ---- attention and positions
 // q [B,T,H,D], k and v [B,S,Hk,D] (bthd) or heads before time; head i of q reads head i / (H/Hk).
 // scores = q k^T scale + bias (bias broadcasts to [B,H,T,S]); keep [B,S]: 0 hides the key; causal:

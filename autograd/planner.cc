@@ -53,7 +53,7 @@ class Planner {
       if (n.op->name == "param") {
         const Param& param = p_.graph.param(n.attrs.as<NameAttrs>().name);
         frozen[i] = !param.trainable && param.kind == Param::Kind::weight && !changing.contains(param.name);
-      } else if (!n.inputs.empty() && n.op->view_of < 0) {
+      } else if ((!n.inputs.empty() || n.op->once) && n.op->view_of < 0) {
         frozen[i] = std::ranges::all_of(n.inputs, [&](Value v) { return !v.valid() || frozen[static_cast<size_t>(v.node)]; });
         p_.once[i] = frozen[i] && live_[i];
       } else if (n.op->view_of >= 0) {

@@ -187,6 +187,19 @@ struct AttentionAttrs {
   bool need_dq = true, need_dk = true, need_dv = true, need_dbias = false;
   GRAFT_FIELDS(scale, causal, window, bthd, need_dq, need_dk, need_dv, need_dbias)
 };
+struct SparseAttrs {   // an index list counts through all tensors that share it
+  int64_t offset = 0;  // where this tensor begins
+  GRAFT_FIELDS(offset)
+};
+struct HardConcreteAttrs {  // gates stretched to (lower, upper), then cut to [0, 1]
+  double lower = -1.5, upper = 1.5;
+  int64_t stream = 0;
+  GRAFT_FIELDS(lower, upper, stream)
+};
+struct FastfoodAttrs {  // [k] -> [size]
+  int64_t size = 0, k = 0, seed = 0, stream = 0;
+  GRAFT_FIELDS(size, k, seed, stream)
+};
 struct RopeAttrs {
   std::vector<double> inv_freq;  // rotary_dim / 2 frequencies
   double factor = 1;             // cos and sin are multiplied by this
@@ -210,6 +223,15 @@ struct ScheduleAttrs {  // lr of a step; the kinds are those of transformers, an
   double lr_end = 1e-7;   // polynomial
   int64_t timescale = 0;  // inverse_sqrt; 0: the warm-up, or 10000 without one
   GRAFT_FIELDS(kind, lr, warmup, total, cycles, power, lr_end, timescale)
+};
+struct AdaloraAttrs {  // the budget falls from init to target (sums over all matrices), cubically
+  int64_t init = 0, target = 0, tinit = 0, tfinal = 0, delta_t = 1, total = 0;
+  GRAFT_FIELDS(init, target, tinit, tfinal, delta_t, total)
+};
+struct AdaloraImportanceAttrs {  // smoothing of sensitivity and uncertainty, before step `last`
+  double beta1 = 0.85, beta2 = 0.85;
+  int64_t last = 0;
+  GRAFT_FIELDS(beta1, beta2, last)
 };
 struct SgdAttrs {
   double momentum = 0, dampening = 0, weight_decay = 0;

@@ -2,6 +2,7 @@
 // the arithmetic of one element is in double either way, and the loops are bound by memory.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -260,6 +261,53 @@ void ClipCoefficient(const KernelCall& c) {
   const double norm = static_cast<double>(*c.in(0).template as<T>());
   *c.out().template as<T>() =
       static_cast<T>(std::min(1.0, c.attr<ScalarAttrs>().value / (norm + 1e-6)));
+}
+
+// AdaLoRA's importance of single entries, |p g|, smoothed, and its uncertainty.
+template <typename T>
+void AdaloraImportance(const KernelCall& c) {
+  const auto& a = c.attr<AdaloraImportanceAttrs>();
+  const bool moves = *c.in(4).as<int64_t>() < a.last;
+  const T *p = c.in(0).template as<T>(), *g = c.in(1).template as<T>();
+  T *average = c.out(0).template as<T>(), *uncertainty = c.out(1).template as<T>(),
+    *score = c.out(2).template as<T>();
+  const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2);
+  Each<T>(c, [&](int64_t i) {
+    if (moves) {
+      const T now = std::fabs(p[i] * g[i]);
+      average[i] = b1 * average[i] + (1 - b1) * now;
+      uncertainty[i] = b2 * uncertainty[i] + (1 - b2) * std::fabs(now - average[i]);
+    }
+    score[i] = average[i] * uncertainty[i];
+  });
+}
+
+// AdaLoRA's budget (methods.md 5.7): on a pruning step keep = whether the score is among the
+// budget's largest; in the final phase the last choice stays.
+template <typename T>
+void AdaloraAllocate(const KernelCall& c) {
+  const auto& a = c.attr<AdaloraAttrs>();
+  const int64_t step = *c.in(2).as<int64_t>(), last = a.total - a.tfinal;
+  const T* scores = c.in(0).template as<T>();
+  T *keep = c.out(0).template as<T>(), *factor = c.out(1).template as<T>();
+  const int64_t n = c.out(0).elements();
+  const auto init = static_cast<double>(a.init), target = static_cast<double>(a.target);
+  const double left = 1 - static_cast<double>(step - a.tinit) / static_cast<double>(last - a.tinit);
+  const auto budget = static_cast<int64_t>((init - target) * left * left * left + target);
+  const bool prunes = step > a.tinit && step <= last && (step == last || step % a.delta_t == 0);
+  if (const int64_t drop = std::min(n, a.init - budget); prunes && drop > 0) {
+    T* sorted = static_cast<T*>(c.workspace);
+    std::copy_n(scores, n, sorted);
+    std::nth_element(sorted, sorted + drop - 1, sorted + n);
+    for (int64_t i = 0; i < n; ++i) keep[i] = scores[i] > sorted[drop - 1] ? T{1} : T{0};
+  }
+  const bool masks = prunes || step > last;
+  for (int64_t i = 0; i < n; ++i) factor[i] = masks ? keep[i] : T{1};
+}
+
+template <typename T>
+size_t AdaloraWorkspace(const KernelCall& c) {
+  return static_cast<size_t>(c.in(0).elements()) * sizeof(T);
 }
 
 }  // namespace graft::update

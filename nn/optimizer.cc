@@ -59,14 +59,17 @@ Rule rule_for(const OptimizerConfig& c, double weight_decay, const Shape& shape)
 
 }  // namespace
 
-void add_optimizer(Builder& b, const std::map<std::string, Value>& gradients,
-                   const OptimizerConfig& config, const std::vector<ParamGroup>& groups,
-                   double max_grad_norm) {
+std::map<std::string, Value> add_optimizer(Builder& b,
+                                           const std::map<std::string, Value>& gradients,
+                                           const OptimizerConfig& config,
+                                           const std::vector<ParamGroup>& groups,
+                                           double max_grad_norm) {
   const Phase phase = std::exchange(b.phase, Phase::update);
   auto state = [&](const std::string& name, const Type& type) {
     return b.param({.name = name, .type = type, .kind = Param::Kind::state, .init = Init::zeros()});
   };
   const Value step = state("optimizer.step", {DType::i64, {}});
+  std::map<std::string, Value> updates;
   Value scale = b.constant(1);
   if (max_grad_norm > 0) {
     std::vector<Value> all;
@@ -91,6 +94,7 @@ void add_optimizer(Builder& b, const std::map<std::string, Value>& gradients,
       const auto scope = b.scope(name);
       const Value updated = b.node(rule.op, in, rule.attrs);
       b.assign(name, updated);
+      updates[name] = updated;
       for (size_t k = 0; k < rule.states.size(); ++k) {
         b.assign(fmt::format("optimizer.{}.{}", name, rule.states[k].first),
                  {updated.node, static_cast<int32_t>(k) + 1});
@@ -99,6 +103,7 @@ void add_optimizer(Builder& b, const std::map<std::string, Value>& gradients,
   }
   b.assign("optimizer.step", b.node("increment", {step}));
   b.phase = phase;
+  return updates;
 }
 
 }  // namespace graft

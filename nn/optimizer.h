@@ -32,9 +32,11 @@ struct ParamGroup {
 // Adds the update of every parameter that has a gradient, to be run once per step. States are
 // parameters of kind `state` named "optimizer.NAME.STATE"; "optimizer.step" counts. max_grad_norm
 // <= 0: no clipping; else torch.nn.utils.clip_grad_norm_ over all gradients. Named outputs:
-// "lr/GROUP", and "grad_norm" where gradients are clipped.
-void add_optimizer(Builder& b, const std::map<std::string, Value>& gradients,
-                   const OptimizerConfig& config, const std::vector<ParamGroup>& groups,
-                   double max_grad_norm);
+// "lr/GROUP", and "grad_norm" where gradients are clipped. Returns the new values by name.
+std::map<std::string, Value> add_optimizer(Builder& b,
+                                           const std::map<std::string, Value>& gradients,
+                                           const OptimizerConfig& config,
+                                           const std::vector<ParamGroup>& groups,
+                                           double max_grad_norm);
 
 }  // namespace graft

@@ -1,4 +1,5 @@
-// Adapter folders in the format of Hugging Face PEFT: adapter_config.json and adapter_model.safetensors.
+// Adapter folders in the format of Hugging Face PEFT: adapter_config.json and
+// adapter_model.safetensors.
 #pragma once
 
 #include <string>
@@ -9,8 +10,9 @@
 
 namespace graft::peft {
 
-// The method and hyperparameters that an adapter_config.json names. Fields that the method does not know are kept in `raw` and, where
-// they are set to something, listed in `ignored`. Throws FileError, UsageError for a type that no method here has.
+// The method and hyperparameters that an adapter_config.json names. Fields that the method does not
+// know are kept in `raw` and, where they are set to something, listed in `ignored`. Throws
+// FileError, UsageError for a type that no method here has.
 struct AdapterConfig {
   const Method* method = nullptr;
   Json config;
@@ -19,14 +21,17 @@ struct AdapterConfig {
 };
 AdapterConfig read_adapter_config(const std::string& folder);
 
-// Under which key a parameter is stored; empty where the format does not store it.
+// Under which key a parameter is stored; empty where files do not hold it.
 std::string file_key(const Param& param, const Method& method);
 
-// Fills the store with the trained values of an adapter folder. Throws FileError where a tensor is missing or of the wrong shape.
-void load_adapter(const std::string& folder, const AdapterConfig& config, const Graph& adapted, ParamStore& store);
+// Fills the store with the trained values of an adapter folder. Throws FileError where a tensor is
+// missing or of the wrong shape.
+void load_adapter(const std::string& folder, const AdapterConfig& config, const Graph& adapted,
+                  ParamStore& store);
 
-// Writes trained values and configuration, each file atomically, the weights first: a folder with a configuration is whole.
-void save_adapter(const std::string& folder, const Method& method, const Json& config, const Graph& adapted, const ParamStore& store,
-                  const std::string& base_model);
+// Writes trained values and configuration, each file atomically, the weights first: a folder with a
+// configuration is whole.
+void save_adapter(const std::string& folder, const Method& method, const Json& config,
+                  const Graph& adapted, const ParamStore& store, const std::string& base_model);
 
 }  // namespace graft::peft

@@ -1,7 +1,9 @@
 #include "peft/method.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "autograd/ops.h"
 #include "core/error.h"
 #include "peft/methods/methods.h"
 
@@ -12,7 +14,8 @@ const std::vector<Method>& table() {
   static const std::vector<Method> methods = [] {
     std::vector<Method> all;
     for (auto family : {selective_methods(), lora_methods(), ia3_methods(), bottleneck_methods(),
-                        prompt_methods()}) {
+                        prompt_methods(), sparse_methods(), intrinsic_methods(), adalora_methods(),
+                        hybrid_methods(), side_methods()}) {
       all.insert(all.end(), family.begin(), family.end());
     }
     return all;
@@ -74,10 +77,10 @@ Json complete_config(const Method& method, const Json& given) {
 }
 
 Adapted apply(const Graph& base, const Method& method, const Json& given,
-              const std::string& adapter) {
+              const ApplyOptions& options) {
   Adapted result;
   result.config = complete_config(method, given);
-  Rewrite rewrite(base, adapter);
+  Rewrite rewrite(base, options);
   rewrite.freeze_all();
   method.apply(rewrite, result.config);
   const Json& saved = result.config.at("modules_to_save");
@@ -90,7 +93,24 @@ Adapted apply(const Graph& base, const Method& method, const Json& given,
   }
   result.graph = rewrite.builder().finish(&result.delta);
   result.initializers = rewrite.take_initializers();
+  result.fisher = rewrite.take_fisher();
+  result.after_step = rewrite.take_after_step();
   return result;
+}
+
+Value add_penalties(Builder& b, Value loss) {
+  const auto outputs = b.graph().outputs();
+  for (const auto& [name, v] : outputs) {
+    if (name.starts_with("penalty/")) loss = ops::add(b, loss, v);
+  }
+  return loss;
+}
+
+void finish_step(Builder& b, const Adapted& adapted, const std::map<std::string, Value>& gradients,
+                 const std::map<std::string, Value>& updated) {
+  const Phase phase = std::exchange(b.phase, Phase::update);
+  for (const AfterStep& f : adapted.after_step) f(b, gradients, updated);
+  b.phase = phase;
 }
 
 void initialize(const Adapted& adapted, ParamStore& store, uint64_t seed) {

@@ -19,13 +19,18 @@ struct Method {
                                // reparametrization, hybrid, baseline
   std::string_view verbs;      // "freeze, reparametrize"
   std::string_view reference;  // paper
-  std::string_view peft_type;  // of Hugging Face PEFT; empty: it has none
+  std::string_view peft_type;  // of Hugging Face PEFT; empty: it has none. Of several methods with
+                               // one type the first reads it
   double learning_rate;        // a sensible one for small encoders
   Json (*defaults)();
   void (*apply)(Rewrite& rewrite, const Json& config);
   // Rows that the method puts in front of the input (their ids are ignored), and by how much it
   // shifts positions.
   int64_t (*virtual_tokens)(const Json& config) = nullptr;
+  // A method that trains in stages: the configuration that takes over once `progress` (0..1) of the
+  // steps are done, null while the present one goes on. The initializers of the new rewrite carry
+  // the parameters over, in the same store. Called with 1 at the end of training.
+  Json (*next_stage)(const Json& config, double progress, const ParamStore& store) = nullptr;
 };
 
 std::span<const Method> all_methods();
@@ -41,12 +46,23 @@ struct Adapted {
   Delta delta;
   Json config;
   std::vector<Initializer> initializers;
+  FisherStart fisher;
+  std::vector<AfterStep> after_step;
 };
 
 // The rewritten graph: base frozen, the method applied, and what config["modules_to_save"] names (a
 // task head) unfrozen.
 Adapted apply(const Graph& base, const Method& method, const Json& config,
-              const std::string& adapter = "default");
+              const ApplyOptions& options = {});
+
+// The task's loss plus the penalties of the method (outputs "penalty/..."). Call before
+// keep_outputs.
+Value add_penalties(Builder& b, Value loss);
+
+// Adds what the method does at the end of a step, in the update phase. `updated`: from the
+// optimizer.
+void finish_step(Builder& b, const Adapted& adapted, const std::map<std::string, Value>& gradients,
+                 const std::map<std::string, Value>& updated);
 
 // Draws what has an initializer and runs the method's own. Parameters that are stored already keep
 // their values.

@@ -1,6 +1,9 @@
 #include "peft/rewrite.h"
 
+#include "autograd/op.h"
+#include "autograd/ops.h"
 #include "core/error.h"
+#include "core/random.h"
 
 namespace graft::peft {
 
@@ -10,15 +13,21 @@ void Rewrite::freeze_all() {
 
 void Rewrite::unfreeze(const std::function<bool(const Param&)>& select) {
   for (const Param& p : base_.params()) {
-    if (p.kind == Param::Kind::weight && p.adapter.empty() && is_float(p.type.dtype) && select(p)) b_.param_ref(p.name).trainable = true;
+    if (p.kind == Param::Kind::weight && p.adapter.empty() && is_float(p.type.dtype) && select(p))
+      b_.param_ref(p.name).trainable = true;
   }
 }
 
-Value Rewrite::reparametrize(const std::string& param, const std::function<Value(Builder&, Value)>& f) {
-  Value old = b_.param_value(param);
+Value Rewrite::current(const std::string& param) const {
   for (const Mark& m : b_.graph().marks(Role::reparametrized)) {
-    if (m.scope == param) old = m.value;
+    if (m.scope == param) return m.value;
   }
+  return b_.graph().param_value(param);
+}
+
+Value Rewrite::reparametrize(const std::string& param,
+                             const std::function<Value(Builder&, Value)>& f) {
+  const Value old = current(param);
   const std::string path = b_.path();
   b_.set_path(param.substr(0, param.rfind('.')));
   const Value to = b_.insert_after(old, f);
@@ -27,12 +36,35 @@ Value Rewrite::reparametrize(const std::string& param, const std::function<Value
   return to;
 }
 
+void Rewrite::add_beside(const std::string& weight,
+                         const std::function<Value(Builder&, Value x)>& f) {
+  const std::string path = b_.path();
+  for (const Use& u : b_.uses(current(weight))) {
+    const Node n = b_.graph().node(u.node);
+    if (n.op->name != "linear" || u.input != 1) continue;
+    b_.set_path(n.scope);
+    b_.insert_after({u.node, 0},
+                    [&](Builder& b, Value y) { return ops::add(b, y, f(b, n.inputs[0])); });
+  }
+  b_.set_path(path);
+}
+
+Value Rewrite::dropout(Value x, double p, std::string_view site) {
+  if (p < 0 || p >= 1) throw UsageError("dropout should be at least 0 and below 1 but is {}", p);
+  if (!training() || p == 0) return x;
+  return ops::dropout(b_, x, rng(), p, static_cast<int64_t>(hash_name(site) >> 1));
+}
+
 Value Rewrite::param(const std::string& name, Shape shape, const Init& init, bool trainable) {
-  return b_.param({.name = name, .type = {DType::f32, std::move(shape)}, .trainable = trainable, .init = init, .adapter = adapter_});
+  return b_.param({.name = name,
+                   .type = {DType::f32, std::move(shape)},
+                   .trainable = trainable,
+                   .init = init,
+                   .adapter = options_.adapter});
 }
 
 Value Rewrite::buffer(const std::string& name, DType dtype, Shape shape) {
-  return b_.param({.name = name, .type = {dtype, std::move(shape)}, .adapter = adapter_});
+  return b_.param({.name = name, .type = {dtype, std::move(shape)}, .adapter = options_.adapter});
 }
 
 }  // namespace graft::peft

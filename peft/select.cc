@@ -18,17 +18,21 @@ std::vector<std::string> strings_of(const Json& config, const char* key) {
   return json_field<std::vector<std::string>>(config, key, "the method's configuration");
 }
 
-bool is_null(const Json& config, const char* key) { return !config.contains(key) || config.at(key).is_null(); }
+bool is_null(const Json& config, const char* key) {
+  return !config.contains(key) || config.at(key).is_null();
+}
 
 // Either a regular expression (string) or a list of suffixes.
 bool named_by(const Json& value, std::string_view module) {
   if (value.is_string()) return regex_matches(module, value.get<std::string>());
-  return std::ranges::any_of(value, [&](const Json& e) { return suffix_matches(module, e.get<std::string>()); });
+  return std::ranges::any_of(
+      value, [&](const Json& e) { return suffix_matches(module, e.get<std::string>()); });
 }
 
 bool inside_saved(std::string_view module, const std::vector<std::string>& saved) {
   const std::string dotted = "." + std::string(module) + ".";
-  return std::ranges::any_of(saved, [&](const std::string& m) { return dotted.find("." + m + ".") != std::string::npos; });
+  return std::ranges::any_of(
+      saved, [&](const std::string& m) { return dotted.find("." + m + ".") != std::string::npos; });
 }
 
 }  // namespace
@@ -52,14 +56,18 @@ std::vector<Module> modules_of(const Graph& graph) {
     if (!weight.ends_with(".weight")) continue;
     const Param* p = graph.find_param(weight);
     if (p == nullptr || !p->adapter.empty() || !seen.insert(weight).second) continue;
-    modules.push_back({weight.substr(0, weight.size() - 7), linear ? Module::Kind::linear : embedding ? Module::Kind::embedding : Module::Kind::norm,
+    modules.push_back({weight.substr(0, weight.size() - 7),
+                       linear      ? Module::Kind::linear
+                       : embedding ? Module::Kind::embedding
+                                   : Module::Kind::norm,
                        weight, n.inputs.size() > 2 ? param_name(n.inputs[2]) : ""});
   }
   return modules;
 }
 
 bool suffix_matches(std::string_view module, std::string_view entry) {
-  return module == entry || (module.size() > entry.size() && module.ends_with(entry) && module[module.size() - entry.size() - 1] == '.');
+  return module == entry || (module.size() > entry.size() && module.ends_with(entry) &&
+                             module[module.size() - entry.size() - 1] == '.');
 }
 
 bool regex_matches(std::string_view module, const std::string& pattern) {
@@ -87,7 +95,10 @@ int layer_index(std::string_view module, const Json& layers_pattern) {
   }
   auto number = [&](size_t i) {
     const std::string& s = parts[i];
-    return !s.empty() && s.size() < 6 && std::ranges::all_of(s, [](unsigned char ch) { return std::isdigit(ch); }) ? std::stoi(s) : -1;
+    return !s.empty() && s.size() < 6 &&
+                   std::ranges::all_of(s, [](unsigned char ch) { return std::isdigit(ch); })
+               ? std::stoi(s)
+               : -1;
   };
   const Json patterns = layers_pattern.is_string() ? Json::array({layers_pattern}) : layers_pattern;
   if (patterns.is_array() && !patterns.empty()) {
@@ -104,34 +115,67 @@ int layer_index(std::string_view module, const Json& layers_pattern) {
   return -1;
 }
 
-std::vector<Module> select_targets(const Graph& graph, const Json& config, const std::vector<std::string>& fallback) {
-  const Json target = is_null(config, "target_modules") ? Json(fallback) : config.at("target_modules");
+std::vector<std::string> select_params(const Graph& graph, const Json& config) {
+  std::vector<std::string> names;
+  if (!is_null(config, "target_modules")) {
+    for (const Module& m : select_targets(graph, config, {})) {
+      names.push_back(m.weight);
+      if (!m.bias.empty()) names.push_back(m.bias);
+    }
+    return names;
+  }
+  std::set<std::string> tables;
+  for (const Module& m : modules_of(graph)) {
+    if (m.kind == Module::Kind::embedding) tables.insert(m.weight);
+  }
   const std::vector<std::string> saved = strings_of(config, "modules_to_save");
-  const Json layers = config.contains("layers_to_transform") ? config.at("layers_to_transform") : Json();
+  for (const Param& p : graph.params()) {
+    const bool base = p.kind == Param::Kind::weight && p.adapter.empty() && is_float(p.type.dtype);
+    if (!base || !graph.param_value(p.name).valid()) continue;
+    if (inside_saved(p.name.substr(0, p.name.rfind('.')), saved)) continue;
+    if (!tables.contains(p.name) || config.at("include_embeddings").get<bool>())
+      names.push_back(p.name);
+  }
+  if (names.empty()) throw UsageError("the model has no parameters to choose from");
+  return names;
+}
+
+std::vector<Module> select_targets(const Graph& graph, const Json& config,
+                                   const std::vector<std::string>& fallback) {
+  const Json target =
+      is_null(config, "target_modules") ? Json(fallback) : config.at("target_modules");
+  const std::vector<std::string> saved = strings_of(config, "modules_to_save");
+  const Json layers =
+      config.contains("layers_to_transform") ? config.at("layers_to_transform") : Json();
   const Json pattern = config.contains("layers_pattern") ? config.at("layers_pattern") : Json();
   std::string lowered = target.is_string() ? target.get<std::string>() : "";
-  std::ranges::transform(lowered, lowered.begin(), [](unsigned char ch) { return std::tolower(ch); });
+  std::ranges::transform(lowered, lowered.begin(),
+                         [](unsigned char ch) { return std::tolower(ch); });
 
   std::vector<Module> chosen;
   std::string known;
   for (const Module& m : modules_of(graph)) {
     if (m.kind == Module::Kind::norm && lowered == "all-linear") continue;
     known += "\n  " + m.name;
-    if (!is_null(config, "exclude_modules") && named_by(config.at("exclude_modules"), m.name)) continue;
+    if (!is_null(config, "exclude_modules") && named_by(config.at("exclude_modules"), m.name))
+      continue;
     if (inside_saved(m.name, saved)) continue;
     if (lowered == "all-linear") {
       if (m.kind == Module::Kind::linear) chosen.push_back(m);
       continue;
     }
     if (!named_by(target, m.name)) continue;
-    if (target.is_array() && !layers.is_null() && std::ranges::find(target, Json(m.name)) == target.end()) {
+    if (target.is_array() && !layers.is_null() &&
+        std::ranges::find(target, Json(m.name)) == target.end()) {
       const int index = layer_index(m.name, pattern);
-      const bool listed = layers.is_array() ? std::ranges::find(layers, Json(index)) != layers.end() : layers == index;
+      const bool listed = layers.is_array() ? std::ranges::find(layers, Json(index)) != layers.end()
+                                            : layers == index;
       if (index < 0 || !listed) continue;
     }
     chosen.push_back(m);
   }
-  if (chosen.empty()) throw UsageError("target_modules {} matches no module; the model has:{}", target.dump(), known);
+  if (chosen.empty())
+    throw UsageError("target_modules {} matches no module; the model has:{}", target.dump(), known);
   return chosen;
 }
 

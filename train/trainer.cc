@@ -31,8 +31,9 @@ double median(std::vector<double> x) {
 
 }  // namespace
 
-Graph training_step(const Graph& adapted, int64_t classes, const TrainOptions& options, double lr) {
-  Builder b(cheap_forms(adapted));
+Graph training_step(const peft::Adapted& adapted, int64_t classes, const TrainOptions& options,
+                    double lr) {
+  Builder b(cheap_forms(adapted.graph));
   const Value logits = b.graph().output("logits");
   const Shape rows{b.shape(logits)[0]};
   Value loss;
@@ -41,15 +42,23 @@ Graph training_step(const Graph& adapted, int64_t classes, const TrainOptions& o
   } else {
     loss = ops::mse(b, ops::reshape(b, logits, rows), b.input("targets", DType::f32, rows));
   }
+  loss = peft::add_penalties(b, loss);
   b.output("loss", loss);
   b.keep_outputs({"loss"});
   const auto gradients = gradient(b, loss);
-  ParamGroup head{
-      {}, {.kind = "wordnet", .lr = options.head_lr, .total = options.steps}, options.weight_decay};
-  ParamGroup rest{{}, {.kind = "wordnet", .lr = lr, .total = options.steps}, options.weight_decay};
-  for (const auto& [name, g] : gradients)
-    (name.starts_with("classifier.") ? head : rest).params.push_back(name);
-  add_optimizer(b, gradients, {}, {head, rest}, options.max_grad_norm);
+  std::map<double, ParamGroup> groups;  // by learning rate
+  for (const auto& [name, g] : gradients) {
+    const bool head = name.starts_with("classifier.");
+    const double rate = head ? options.head_lr : lr * b.graph().param(name).lr_scale;
+    ParamGroup& group = groups[rate];
+    group.schedule = {.kind = "wordnet", .lr = rate, .total = options.steps};
+    group.weight_decay = options.weight_decay;
+    group.params.push_back(name);
+  }
+  std::vector<ParamGroup> all;
+  for (const auto& [rate, group] : groups) all.push_back(group);
+  const auto updated = add_optimizer(b, gradients, {}, all, options.max_grad_norm);
+  peft::finish_step(b, adapted, gradients, updated);
   return b.finish();
 }
 
@@ -86,8 +95,8 @@ Graph Trainer::base_graph(Shape2 shape) const {
 
 Graph Trainer::train_graph(Shape2 shape) const {
   const double lr = options_.lr > 0 ? options_.lr : method_.learning_rate;
-  return training_step(peft::apply(base_graph(shape), method_, config_).graph, task_.classes,
-                       options_, lr);
+  return training_step(peft::apply(base_graph(shape), method_, config_, {.training = true}),
+                       task_.classes, options_, lr);
 }
 
 Executor& Trainer::executor(std::map<Shape2, std::unique_ptr<Executor>>& pool, Shape2 shape,

@@ -27,7 +27,7 @@ struct TrainOptions {
 // One whole step of an adapted model with a "logits" output, as a graph: loss (cross entropy over
 // `labels`, or for classes = 0 the squared error against `targets`), gradients, clipping, updates.
 // `lr` is the rate of everything but the head.
-Graph training_step(const Graph& adapted, int64_t classes, const TrainOptions& options, double lr);
+Graph training_step(const peft::Adapted& adapted, int64_t classes, const TrainOptions& options, double lr);
 
 struct StepReport {
   int64_t step, steps;

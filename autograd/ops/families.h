@@ -33,10 +33,12 @@ Family norm_ops();
 Family loss_ops();
 Family attention_ops();
 Family optimizer_ops();
+Family subspace_ops();
 
-inline std::array<Family, 10> families() {
-  return {leaf_ops(),   elementwise_ops(), reduce_ops(), shape_ops(),     index_ops(),
-          matmul_ops(), norm_ops(),        loss_ops(),   attention_ops(), optimizer_ops()};
+inline std::array<Family, 11> families() {
+  return {leaf_ops(),      elementwise_ops(), reduce_ops(),  shape_ops(),
+          index_ops(),     matmul_ops(),      norm_ops(),    loss_ops(),
+          attention_ops(), optimizer_ops(),   subspace_ops()};
 }
 
 }  // namespace graft::ops

@@ -49,6 +49,24 @@ constexpr OpDef update(std::string_view name) {
   return op;
 }
 
+// p, g, exp_avg_ipt, exp_avg_unc, step -> exp_avg_ipt', exp_avg_unc', their product.
+std::vector<Type> infer_importance(const InferCall& c) {
+  c.expect_arity(5, 5);
+  c.expect_float(0);
+  for (size_t i = 1; i < 4; ++i) c.expect(c.in(i) == c.in(0), "p, g and states must be alike");
+  c.expect(c.in(4) == Type{DType::i64, {}}, "step must be an i64 scalar");
+  return {c.in(0), c.in(0), c.in(0)};
+}
+
+// scores [n], keep [n] -> keep' [n] (1: the triplet stays), factor [n] for the singular values now.
+std::vector<Type> infer_adalora(const InferCall& c) {
+  c.expect_arity(3, 3);
+  c.expect_float(0);
+  c.expect(c.shape(0).rank() == 1 && c.in(0) == c.in(1), "scores and keep must be vectors");
+  c.expect(c.in(2) == Type{DType::i64, {}}, "step must be an i64 scalar");
+  return {c.in(1), c.in(0)};
+}
+
 constexpr OpDef kOps[] = {
     update<1>("sgd_update"),
     update<2>("adam_update"),
@@ -57,6 +75,11 @@ constexpr OpDef kOps[] = {
     update<1>("rmsprop_update"),
     update<1>("adagrad_update"),
     update<3>("adafactor_update"),  // states: row, column (or all), first moment
+    {.name = "adalora_importance",
+     .infer = infer_importance,
+     .flops = update_flops,
+     .updates = {2, 3, -1, -1}},
+    {.name = "adalora_allocate", .infer = infer_adalora, .updates = {1, -1, -1, -1}},
     {.name = "lr_schedule", .infer = infer_schedule},
     {.name = "increment", .infer = infer_increment, .updates = {0, -1, -1, -1}},
     {.name = "clip_coefficient", .infer = infer_clip},

@@ -19,11 +19,12 @@ Family norm_kernels();
 Family loss_kernels();
 Family attention_kernels();
 Family optimizer_kernels();
+Family subspace_kernels();
 
-inline std::array<Family, 9> families() {
-  return {elementwise_kernels(), reduce_kernels(),    shape_kernels(),
-          index_kernels(),       matmul_kernels(),    norm_kernels(),
-          loss_kernels(),        attention_kernels(), optimizer_kernels()};
+inline std::array<Family, 10> families() {
+  return {elementwise_kernels(), reduce_kernels(),  shape_kernels(), index_kernels(),
+          matmul_kernels(),      norm_kernels(),    loss_kernels(),  attention_kernels(),
+          optimizer_kernels(),   subspace_kernels()};
 }
 
 }  // namespace graft::ref

@@ -26,15 +26,33 @@ struct Bottleneck {
 
   // sigma(x Wd^T + bd) Wu^T + bu, scaled
   Value branch(Builder& b, Value x) const {
-    Value h = layer(b, x, "adapter_down.0", width, inner(), true);
+    const bool norm = config.at("ln_before").get<bool>();
+    Value h = norm ? layer_norm(b, x, "adapter_norm_before") : x;
+    h = layer(b, h, norm ? "adapter_down.1" : "adapter_down.0", width, inner(), true);
     h = ops::activation(b, h, config.at("non_linearity").get_ref<const std::string&>());
-    h = layer(b, h, "adapter_up", inner(), width, false);
+    h = scaled(b, layer(b, h, "adapter_up", inner(), width, false));
+    h = r.dropout(h, config.at("dropout").get<double>(), path);
+    if (config.at("use_gating").get<bool>()) h = ops::mul(b, h, gate(r, b, x, name("gate")));
+    return config.at("ln_after").get<bool>() ? layer_norm(b, h, "adapter_norm_after") : h;
+  }
+
+  Value scaled(Builder& b, Value h) const {
     const Json& scaling = config.at("scaling");
     if (scaling == "learned") return ops::mul(b, h, r.param(name("scaling"), {1}, Init::ones()));
+    if (scaling == "channel") {
+      return ops::mul(b, h, r.param(name("scaling"), {width}, Init::ones()));
+    }
     if (!scaling.is_number()) {
-      throw UsageError("scaling should be a number or \"learned\" but is {}", scaling.dump());
+      throw UsageError("scaling should be a number, \"learned\" or \"channel\" but is {}",
+                       scaling.dump());
     }
     return ops::scale(b, h, scaling.get<double>());
+  }
+
+  Value layer_norm(Builder& b, Value x, const char* part) const {
+    const std::string at = name(part);
+    return ops::layer_norm(b, x, r.param(at + ".weight", {width}, Init::ones()),
+                           r.param(at + ".bias", {width}, Init::zeros()), 1e-5);
   }
 
   Value layer(Builder& b, Value x, const char* part, int64_t in, int64_t out, bool down) const {
@@ -119,6 +137,8 @@ void houlsby(Rewrite& r, const Json& config) {
   }
 }
 
+}  // namespace
+
 // z = LN(u + x1); u' = u + branch(z); y = LN(u' + x1): the frozen norm serves twice.
 void pfeiffer(Rewrite& r, const Json& config) {
   for (const Mark& m : r.marks(Role::mlp_block_output)) {
@@ -148,11 +168,17 @@ void parallel(Rewrite& r, const Json& config) {
   }
 }
 
+namespace {
+
 Json config_of(double reduction, const char* activation, const char* init, Json scaling) {
   return {{"reduction_factor", reduction},
           {"non_linearity", activation},
           {"init_weights", init},
           {"scaling", std::move(scaling)},
+          {"ln_before", false},
+          {"ln_after", false},
+          {"use_gating", false},
+          {"dropout", 0.0},
           {"leave_out", Json::array()}};
 }
 Json compacter_defaults() {
@@ -162,9 +188,14 @@ Json compacter_defaults() {
   return d;
 }
 Json houlsby_defaults() { return config_of(16.0, "swish", "bert", 1.0); }
+Json scaled_defaults() { return config_of(2.0, "relu", "mam_adapter", "learned"); }
+
+}  // namespace
+
 Json pfeiffer_defaults() { return config_of(16.0, "relu", "bert", 1.0); }
 Json parallel_defaults() { return config_of(2.0, "relu", "mam_adapter", 4.0); }
-Json scaled_defaults() { return config_of(2.0, "relu", "mam_adapter", "learned"); }
+
+namespace {
 
 const Method kMethods[] = {
     {"houlsby", "additive: adapter", "freeze, add", "1902.00751", "", 2e-3, houlsby_defaults,

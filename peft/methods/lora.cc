@@ -1,6 +1,6 @@
 // LoRA (methods.md 5.2, 2106.09685) with rsLoRA (5.3, 2312.03732), DoRA (5.6, 2402.09353), PiSSA
 // (5.5, 2404.02948) and OLoRA (2406.01775) starts, embedding targets, bias training and trainable
-// token rows, all as Hugging Face PEFT names and computes them.
+// token rows, all as Hugging Face PEFT names and computes them; gates (7.4) as AdapterHub does.
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
@@ -48,14 +48,50 @@ Value updated(Builder& b, Value w, Value a, Value bb, const Target& t) {
   return ops::add(b, w, ops::scale(b, product, t.scale));
 }
 
-// diag(m / |V|) V with the norm a constant for the gradient; norms over the axis that a product
-// sums over (tables: over the vocabulary).
+// |V| over an axis, a constant for the gradient.
+Value frozen_norm(Builder& b, Value v, int64_t axis) {
+  const Value frozen = ops::stop_gradient(b, v);
+  return ops::sqrt(b, ops::sum(b, ops::pow_scalar(b, frozen, 2), {axis}));
+}
+
+// diag(m / |V|) V, norms over the axis that a product sums over (tables: over the vocabulary).
 Value with_magnitude(Builder& b, Value v, Value magnitude, bool embedding) {
   const Shape s = b.shape(v);
-  const Value frozen = ops::stop_gradient(b, v);
-  const Value norm = ops::sqrt(b, ops::sum(b, ops::pow_scalar(b, frozen, 2), {embedding ? 0 : 1}));
-  const Value c = ops::div(b, magnitude, norm);
+  const Value c = ops::div(b, magnitude, frozen_norm(b, v, embedding ? 0 : 1));
   return ops::mul(b, v, ops::reshape(b, c, embedding ? Shape{1, s[1]} : Shape{s[0], 1}));
+}
+
+// AdapterHub's DoRA: the norm is that of W + B A, without the scale and not a constant, and the
+// factor m / norm acts on the bias, too.
+void adapterhub_dora(Rewrite& r, const Target& t, Value a, Value bb, Value magnitude) {
+  Value c;
+  r.reparametrize(t.module.weight, [&](Builder& b, Value w) {
+    const Value unscaled = ops::add(b, w, ops::matmul(b, bb, a));
+    const Value norm = ops::sqrt(b, ops::sum(b, ops::pow_scalar(b, unscaled, 2), {1}));
+    c = ops::div(b, magnitude, norm);
+    return ops::mul(b, updated(b, w, a, bb, t), ops::reshape(b, c, {b.shape(w)[0], 1}));
+  });
+  if (t.module.bias.empty()) return;
+  r.reparametrize(t.module.bias, [&](Builder& b, Value bias) { return ops::mul(b, bias, c); });
+}
+
+// drop(x) A^T B^T
+Value thin(Rewrite& r, Builder& b, Value x, Value a, Value bb, const Target& t, double p) {
+  return ops::linear(b, ops::linear(b, r.dropout(x, p, t.module.name), a), bb);
+}
+
+// With dropout the update acts on drop(x) and the weight on x, so it stands beside the product:
+// y + s drop(x) A^T B^T; with a magnitude y + (c - 1) drop(x) W^T + c s drop(x) A^T B^T, c = m /
+// |V|.
+void beside(Rewrite& r, const Target& t, Value a, Value bb, Value magnitude, double p) {
+  r.add_beside(t.module.weight, [&](Builder& b, Value x) {
+    const Value update = ops::scale(b, thin(r, b, x, a, bb, t, p), t.scale);
+    if (!magnitude.valid()) return update;
+    const Value w = r.current(t.module.weight);
+    const Value c = ops::div(b, magnitude, frozen_norm(b, updated(b, w, a, bb, t), 1));
+    const Value plain = ops::linear(b, r.dropout(x, p, t.module.name), w);
+    return ops::add(b, ops::mul(b, plain, ops::add_scalar(b, c, -1)), ops::mul(b, update, c));
+  });
 }
 
 void start_pissa(const Target& t, ParamStore& store) {
@@ -104,15 +140,25 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
     b = embedding ? Init::normal(1) : Init::zeros();
   const Value va = r.param(t.a, {t.rank, in}, a), vb = r.param(t.b, {out, t.rank}, b);
   const double p = config.at("lora_dropout").get<double>();
-  if (p > 0)
-    throw UsageError(
-        "lora: dropout on the adapter's input is set to {}; this build trains with lora_dropout = "
-        "0 only",
-        p);
-  r.reparametrize(t.module.weight, [&](Builder& g, Value weight) {
-    const Value v = updated(g, weight, va, vb, t);
-    return dora ? with_magnitude(g, v, r.param(t.magnitude, {out}, Init::ones()), embedding) : v;
-  });
+  const Value m = dora ? r.param(t.magnitude, {out}, Init::ones()) : Value{};
+  if (config.at("use_gating").get<bool>()) {
+    if (dora || embedding) throw UsageError("lora: gates go with plain targets that are products");
+    r.add_beside(t.module.weight, [&](Builder& g, Value x) {
+      const Value y = thin(r, g, x, va, vb, t, p);
+      return ops::mul(g, y, gate(r, g, x, t.module.name + ".gate"));
+    });
+  } else if (dora && config.at("dora_rule") == "adapterhub") {
+    if (embedding || p > 0)
+      throw UsageError("lora: dora_rule adapterhub takes products without dropout");
+    adapterhub_dora(r, t, va, vb, m);
+  } else if (r.training() && p > 0 && !embedding) {
+    beside(r, t, va, vb, m, p);
+  } else {
+    r.reparametrize(t.module.weight, [&](Builder& g, Value weight) {
+      const Value v = updated(g, weight, va, vb, t);
+      return dora ? with_magnitude(g, v, m, embedding) : v;
+    });
+  }
   if (mode.starts_with("pissa"))
     r.initialize([t](ParamStore& s) { start_pissa(t, s); });
   else if (mode == "olora")
@@ -154,6 +200,8 @@ void trainable_tokens(Rewrite& r, const Json& indices) {
   }
 }
 
+}  // namespace
+
 void lora(Rewrite& r, const Json& config) {
   const auto& bias = config.at("bias").get_ref<const std::string&>();
   if (bias != "none" && bias != "all" && bias != "lora_only")
@@ -170,6 +218,12 @@ void lora(Rewrite& r, const Json& config) {
     trainable_tokens(r, config.at("trainable_token_indices"));
 }
 
+Value gate(Rewrite& r, Builder& b, Value x, const std::string& name) {
+  const Value w = r.param(name + ".weight", {1, b.shape(x)[-1]}, Init::normal(0.02));
+  const Value logit = ops::linear(b, x, w, r.param(name + ".bias", {1}, Init::zeros()));
+  return ops::mean(b, ops::sigmoid(b, logit), {1}, true);
+}
+
 Json lora_defaults() {
   Json d = target_defaults();
   d.update(Json{{"r", 8},
@@ -178,12 +232,16 @@ Json lora_defaults() {
                 {"bias", "none"},
                 {"use_rslora", false},
                 {"use_dora", false},
+                {"use_gating", false},
+                {"dora_rule", "peft"},
                 {"init_lora_weights", nullptr},
                 {"rank_pattern", Json::object()},
                 {"alpha_pattern", Json::object()},
                 {"trainable_token_indices", nullptr}});
   return d;
 }
+namespace {
+
 Json rslora_defaults() {
   Json d = lora_defaults();
   d["use_rslora"] = true;
@@ -198,10 +256,10 @@ Json dora_defaults() {
 const Method kMethods[] = {
     {"lora", "reparametrization", "freeze, reparametrize", "2106.09685", "LORA", 5e-3,
      lora_defaults, lora},
-    {"rslora", "reparametrization", "freeze, reparametrize", "2312.03732", "", 5e-3,
+    {"rslora", "reparametrization", "freeze, reparametrize", "2312.03732", "LORA", 5e-3,
      rslora_defaults, lora},
-    {"dora", "reparametrization", "freeze, reparametrize", "2402.09353", "", 5e-3, dora_defaults,
-     lora},
+    {"dora", "reparametrization", "freeze, reparametrize", "2402.09353", "LORA", 5e-3,
+     dora_defaults, lora},
 };
 
 }  // namespace

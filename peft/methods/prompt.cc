@@ -2,8 +2,10 @@
 // embeddings, prefix tuning (2.2, 2101.00190) trained keys and values in front of every attention.
 #include <algorithm>
 
+#include "autograd/op.h"
 #include "autograd/ops.h"
 #include "core/error.h"
+#include "core/random.h"
 #include "peft/methods/methods.h"
 
 namespace graft::peft {
@@ -15,16 +17,57 @@ int64_t count_of(const Json& config) {
   return n;
 }
 
+// Where the prompt stands and how it begins: Hugging Face PEFT puts N(0, 1) rows among the token
+// embeddings, AdapterHub U(-0.5, 0.5) rows behind the whole embedding layer.
+Role prompt_role(const Json& config) {
+  const auto& at = config.at("insert_at").get_ref<const std::string&>();
+  for (Role role : {Role::embedding_tokens, Role::embedding_output}) {
+    if (at == name_of(role)) return role;
+  }
+  throw UsageError("insert_at should be embedding.tokens or embedding.output but is '{}'", at);
+}
+
+Init prompt_init(const Json& config) {
+  const auto& mode = config.at("prompt_tuning_init").get_ref<const std::string&>();
+  if (mode == "RANDOM") return Init::normal(1);
+  if (mode == "random_uniform") return Init::uniform(-0.5, 0.5);
+  if (mode == "SAMPLE_VOCAB" || mode == "TEXT") return Init::given();
+  throw UsageError(
+      "prompt_tuning_init should be RANDOM, SAMPLE_VOCAB or random_uniform but is '{}'", mode);
+}
+
+// Rows of the token table, drawn with repetition.
+void sample_vocabulary(Rewrite& r, Value tokens, const Shape& shape) {
+  const Value table = r.builder().graph().node(tokens.node).inputs[1];
+  const Node& leaf = r.builder().graph().node(table.node);
+  if (leaf.op->name != "param") throw UsageError("prompt_tuning: SAMPLE_VOCAB needs a token table");
+  r.initialize([shape, from = leaf.attrs.as<NameAttrs>().name](ParamStore& s) {
+    const Tensor rows = s.get(from).cast(DType::f32);
+    Tensor prompt(DType::f32, shape);
+    const RandomStream random(0, hash_name("prompt_embeddings"));
+    for (int64_t i = 0; i < shape[0]; ++i) {
+      const auto row = static_cast<int64_t>(random.bits(static_cast<uint64_t>(i)) %
+                                            static_cast<uint64_t>(rows.shape()[0]));
+      std::copy_n(rows.data<float>() + row * shape[1], shape[1],
+                  prompt.data<float>() + i * shape[1]);
+    }
+    s.set("prompt_embeddings", prompt);
+  });
+}
+
 // The batch has count_of() rows of any token in front; the prompt takes their place, so no shape
 // changes downstream.
 void prompt_tuning(Rewrite& r, const Json& config) {
   const int64_t p = count_of(config);
-  for (const Mark& m : r.marks(Role::embedding_tokens)) {
+  for (const Mark& m : r.marks(prompt_role(config))) {
     const Shape s = r.builder().shape(m.value);
     if (s[1] <= p)
       throw UsageError("prompt_tuning: {} positions do not hold {} virtual tokens and a text", s[1],
                        p);
-    const Value prompt = r.param("prompt_embeddings", {p, s[2]}, Init::normal(1));
+    const Value prompt = r.param("prompt_embeddings", {p, s[2]}, prompt_init(config));
+    if (config.at("prompt_tuning_init") == "SAMPLE_VOCAB") {
+      sample_vocabulary(r, r.marks(Role::embedding_tokens).at(0).value, {p, s[2]});
+    }
     r.add_after(m.value, [&](Builder& b, Value x) {
       const Value rows = ops::expand(b, ops::reshape(b, prompt, {1, p, s[2]}), {s[0], p, s[2]});
       return ops::concat(b, {rows, ops::slice(b, x, 1, p, s[1])}, 1);
@@ -46,10 +89,22 @@ Value prefix_table(Rewrite& r, const Json& config, int64_t p, int64_t width, int
       b,
       ops::linear(b, h, r.param(at + "transform.0.weight", {mid, dim}, Init::kaiming_uniform5(dim)),
                   r.param(at + "transform.0.bias", {mid}, Init::kaiming_uniform5(dim))));
-  return ops::linear(b, h,
-                     r.param(at + "transform.2.weight", {width, mid}, Init::kaiming_uniform5(mid)),
-                     r.param(at + "transform.2.bias", {width}, Init::kaiming_uniform5(mid)));
+  const Value table = ops::linear(
+      b, h, r.param(at + "transform.2.weight", {width, mid}, Init::kaiming_uniform5(mid)),
+      r.param(at + "transform.2.bias", {width}, Init::kaiming_uniform5(mid)));
+  r.eject("prompt_embeddings", table);
+  return table;
 }
+
+// What the queries of an attention are made of: the input of their projection.
+Value attention_input(const Rewrite& r, size_t site) {
+  const auto queries = r.base().marks(Role::attention_query);
+  if (site >= queries.size())
+    throw UsageError("prefix_tuning: gates need the role attention.query");
+  return r.base().node(queries[site].value.node).inputs[0];
+}
+
+}  // namespace
 
 void prefix_tuning(Rewrite& r, const Json& config) {
   const int64_t p = count_of(config);
@@ -65,12 +120,19 @@ void prefix_tuning(Rewrite& r, const Json& config) {
   for (int64_t l = 0; l < layers; ++l) {
     const int32_t site = sites[static_cast<size_t>(l)];
     b.set_path(b.graph().node(site).scope);
+    Value gated;  // per example, on keys and values alike
+    if (config.at("use_gating").get<bool>()) {
+      const Value x = attention_input(r, static_cast<size_t>(l));
+      gated = ops::reshape(b, gate(r, b, x, b.path("prefix_gate")), {batch, 1, 1, 1});
+    }
     for (int32_t which : {0, 1}) {  // keys at slot 2l, values at 2l + 1
       const int64_t first = (2 * l + which) * dim;
       const Value rows =
           ops::reshape(b, ops::slice(b, table, 1, first, first + dim), {1, p, k0[2], k0[3]});
       r.add_at({site, 1 + which}, [&](Builder& g, Value kv) {
-        return ops::concat(g, {ops::expand(g, rows, {batch, p, k0[2], k0[3]}), kv}, 1);
+        const Value own = gated.valid() ? ops::mul(g, rows, gated)
+                                        : ops::expand(g, rows, {batch, p, k0[2], k0[3]});
+        return ops::concat(g, {own, kv}, 1);
       });
     }
     r.add_at({site, 4}, [&](Builder& g, Value keep) {  // the prefix is visible to everyone
@@ -81,14 +143,24 @@ void prefix_tuning(Rewrite& r, const Json& config) {
   b.set_path("");
 }
 
-Json prompt_defaults() { return {{"num_virtual_tokens", 10}}; }
-Json prefix_defaults() {
-  return {
-      {"num_virtual_tokens", 10}, {"prefix_projection", false}, {"encoder_hidden_size", nullptr}};
-}
 Json prefix_mlp_defaults() {
-  return {
-      {"num_virtual_tokens", 10}, {"prefix_projection", true}, {"encoder_hidden_size", nullptr}};
+  return {{"num_virtual_tokens", 10},
+          {"prefix_projection", true},
+          {"encoder_hidden_size", nullptr},
+          {"use_gating", false}};
+}
+
+namespace {
+
+Json prompt_defaults() {
+  return {{"num_virtual_tokens", 10},
+          {"prompt_tuning_init", "RANDOM"},
+          {"insert_at", "embedding.tokens"}};
+}
+Json prefix_defaults() {
+  Json d = prefix_mlp_defaults();
+  d["prefix_projection"] = false;
+  return d;
 }
 
 const Method kMethods[] = {
@@ -96,7 +168,7 @@ const Method kMethods[] = {
      prompt_defaults, prompt_tuning, count_of},
     {"prefix_tuning", "additive: soft prompt", "freeze, add", "2101.00190", "PREFIX_TUNING", 1e-2,
      prefix_defaults, prefix_tuning},
-    {"prefix_mlp", "additive: soft prompt", "freeze, add", "2101.00190", "", 2e-3,
+    {"prefix_mlp", "additive: soft prompt", "freeze, add", "2101.00190", "PREFIX_TUNING", 2e-3,
      prefix_mlp_defaults, prefix_tuning},
 };
 

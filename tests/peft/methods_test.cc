@@ -89,6 +89,38 @@ const std::vector<Row>& rows() {
        [](int64_t d, int64_t, int64_t n) { return 2 * n * 3 * d; },
        {{"num_virtual_tokens", 3}}},
       {"prefix_mlp", false, false, nullptr, {{"num_virtual_tokens", 3}}},
+      {"adalora",
+       true,
+       true,
+       [](int64_t d, int64_t, int64_t n) { return n * 2 * 4 * (2 * d + 1); },
+       {{"init_r", 4}, {"target_r", 2}, {"total_step", 10}}},
+      {"fish_mask", true, true, nullptr, {{"keep_ratio", 0.01}}},
+      {"diff_pruning", true, true, nullptr},
+      {"diff_pruning", true, true, nullptr, {{"stage", "sparse"}}},
+      {"intrinsic",
+       true,
+       true,
+       [](int64_t, int64_t, int64_t) { return int64_t{100}; },
+       {{"intrinsic_dim", 100}}},
+      {"mam", false, false, nullptr, {{"num_virtual_tokens", 3}, {"encoder_hidden_size", 7}}},
+      {"unipelt",
+       false,
+       false,
+       [](int64_t d, int64_t, int64_t n) {
+         const int64_t prefix = 3 * d + (d * 7 + 7) + (7 + 1) * 2 * n * d;
+         const int64_t block = 2 * 4 * 2 * d + (2 * d * (d / 4) + d / 4 + d) + 4 * (d + 1);
+         return prefix + n * block;
+       },
+       {{"num_virtual_tokens", 3}, {"encoder_hidden_size", 7}, {"r", 4}, {"reduction_factor", 4}}},
+      {"lst",
+       false,
+       false,
+       [](int64_t d, int64_t f, int64_t n) {
+         const int64_t s = d / 2, g = f / 2;  // the width of all heads is halved, too
+         const int64_t block = 4 * (s * s + s) + 2 * s * g + g + s + 4 * s + (d * s + s) + 1;
+         return (d * s + s) + n * block + 2 * s + (s * d + d);
+       },
+       {{"reduction_factor", 2}}},
   };
   return table;
 }
@@ -105,6 +137,8 @@ class Methods : public ::testing::TestWithParam<Row> {
     adapted_ = peft::apply(base_, method_, config);
     load_parameters(model_.folder, adapted_.graph, store_);
     peft::initialize(adapted_, store_, 3);
+    if (!adapted_.fisher.params.empty()) adapted_.fisher.start(some_fisher(), store_);
+    if (GetParam().set.value("stage", "") == "sparse") scatter_index();
     const int64_t ids[kBatch * kLength] = {2, 11, 12, 13, 14, 15, 16, 3,
                                            2, 21, 22, 23, 24, 3,  0,  0};
     Tensor tokens = Tensor::from<int64_t>({kBatch, kLength}, ids),
@@ -115,6 +149,24 @@ class Methods : public ::testing::TestWithParam<Row> {
                {"token_type_ids", Tensor(DType::i64, {kBatch, kLength})},
                {"position_ids",
                 Tensor::from({kBatch, kLength}, position_ids(model_, ids, kBatch, kLength))}};
+  }
+
+  // Any positive numbers will do where a method chooses by information.
+  std::map<std::string, Tensor> some_fisher() const {
+    std::map<std::string, Tensor> fisher;
+    for (const std::string& name : adapted_.fisher.params) {
+      const Type type = base_.param(name).type;
+      fisher[name] = draw(Init::uniform(0, 1), type, 9, name);
+    }
+    return fisher;
+  }
+
+  // Every 50th entry, where training would have chosen them.
+  void scatter_index() {
+    const Tensor& values = store_.get("sparse_delta.values");
+    Tensor index(DType::i64, values.shape());
+    for (int64_t i = 0; i < index.elements(); ++i) index.data<int64_t>()[i] = 50 * i;
+    store_.set("sparse_delta.index", index);
   }
 
   // Moves the adapter away from its start, where many would do nothing.
@@ -225,7 +277,6 @@ TEST_P(Methods, ExecutorEqualsEvaluator) {
 }
 
 TEST_P(Methods, FilesRoundTrip) {
-  if (std::string(method_.peft_type).empty()) return;
   disturb();
   const std::string folder = std::filesystem::temp_directory_path() /
                              fmt::format("graft-{}-{}", GetParam().method, ::getpid());
@@ -243,6 +294,8 @@ TEST_P(Methods, FilesRoundTrip) {
 INSTANTIATE_TEST_SUITE_P(Table, Methods, ::testing::ValuesIn(rows()), [](const auto& row) {
   std::string name = row.param.method;
   std::ranges::replace(name, '+', 'p');  // compacter++
+  if (row.param.set.contains("stage"))
+    name += "_" + row.param.set["stage"].template get<std::string>();
   return name;
 });
 
