@@ -40,6 +40,7 @@ class Executor {
 
   // The bytes of an input, to be written before run(). Throws GraphError when there is none of that name.
   Tensor& input(const std::string& name);
+  bool has_input(const std::string& name) const { return inputs_.contains(name); }
   void set_input(const std::string& name, const Tensor& value);  // copies; the type must fit
   void run();                                                    // allocates nothing
   // A result of the last run, valid until the next one.

@@ -66,7 +66,10 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
                  const Json& hyperparameters, const TrainOptions& options)
     : model_(model), task_(task), method_(method), config_(hyperparameters), options_(options) {
   if (!config_.contains("modules_to_save")) config_["modules_to_save"] = {"classifier"};
-  const Json full = peft::complete_config(method_, config_);
+  Json full = peft::complete_config(method_, config_);
+  if (full.contains("total_step") && full.at("total_step").is_null()) {
+    config_["total_step"] = full["total_step"] = options_.steps;
+  }
   virtual_tokens_ = peft::virtual_tokens(method_, full);
   adapted_ = peft::apply(base_graph({1, kLengthStep}), method_, config_);
   load_parameters(model_.folder, adapted_.graph, store_);
@@ -93,29 +96,70 @@ Graph Trainer::base_graph(Shape2 shape) const {
                                 .labels = task_.outputs()});
 }
 
-Graph Trainer::train_graph(Shape2 shape) const {
+// The stages of the run and a plan for each shape of their batches: memory is known before the
+// first step.
+std::vector<Trainer::Stage> Trainer::stages(const std::vector<std::vector<size_t>>& batches) const {
   const double lr = options_.lr > 0 ? options_.lr : method_.learning_rate;
-  return training_step(peft::apply(base_graph(shape), method_, config_, {.training = true}),
-                       task_.classes, options_, lr);
+  std::vector<Stage> all;
+  for (size_t step = 0; step < batches.size(); ++step) {
+    const double progress = static_cast<double>(step) / static_cast<double>(batches.size());
+    const Json config = all.empty() ? config_
+                        : method_.next_stage == nullptr
+                            ? Json()
+                            : method_.next_stage(peft::complete_config(method_, all.back().config),
+                                                 progress, store_);
+    if (!config.is_null()) all.push_back({static_cast<int64_t>(step), config, {}});
+    const Shape2 shape = shape_of(task_.train, batches[step]);
+    auto& program = all.back().programs[shape];
+    if (program != nullptr) continue;
+    const peft::Adapted adapted =
+        peft::apply(base_graph(shape), method_, all.back().config, {.training = true});
+    program =
+        std::make_shared<const Program>(plan(training_step(adapted, task_.classes, options_, lr)));
+  }
+  return all;
 }
 
-Executor& Trainer::executor(std::map<Shape2, std::unique_ptr<Executor>>& pool, Shape2 shape,
-                            bool training) {
-  auto& slot = pool[shape];
+void Trainer::enter(const Json& config) {
+  config_ = config;
+  adapted_ = peft::apply(base_graph({1, kLengthStep}), method_, config_);
+  peft::initialize(adapted_, store_, static_cast<uint64_t>(options_.seed));
+  train_pool_.clear();
+  eval_pool_.clear();
+}
+
+std::shared_ptr<Arena> Trainer::arena_for(const Program& program) const {
+  const bool fits = arena_ != nullptr && arena_->bytes() >= program.arena_bytes;
+  return fits ? arena_ : nullptr;
+}
+
+Executor& Trainer::training_executor(const Stage& stage, Shape2 shape) {
+  auto& slot = train_pool_[shape];
   if (slot == nullptr) {
-    std::shared_ptr<const Program> program;
-    if (training) {
-      program = programs_.at(shape);
-    } else {
-      Builder b(cheap_forms(peft::apply(base_graph(shape), method_, config_).graph));
-      b.keep_outputs({"logits"});
-      program = std::make_shared<const Program>(plan(b.finish()));
-    }
-    const bool fits = arena_ != nullptr && arena_->bytes() >= program->arena_bytes;
-    slot = std::make_unique<Executor>(program, store_, fits ? arena_ : nullptr);
-    slot->set_profile(training && options_.profile);
+    const auto& program = stage.programs.at(shape);
+    slot = std::make_unique<Executor>(program, store_, arena_for(*program));
+    slot->set_profile(options_.profile);
   }
   return *slot;
+}
+
+Executor& Trainer::evaluation_executor(Shape2 shape) {
+  auto& slot = eval_pool_[shape];
+  if (slot == nullptr) {
+    Builder b(cheap_forms(peft::apply(base_graph(shape), method_, config_).graph));
+    b.keep_outputs({"logits"});
+    const auto program = std::make_shared<const Program>(plan(b.finish()));
+    slot = std::make_unique<Executor>(program, store_, arena_for(*program));
+  }
+  return *slot;
+}
+
+void Trainer::set_answer(Executor& e, int64_t row, const Example& x) const {
+  if (task_.classes > 0) {
+    e.input("labels").data<int64_t>()[row] = x.label;
+  } else {
+    e.input("targets").data<float>()[row] = static_cast<float>(x.target);
+  }
 }
 
 void Trainer::fill(Executor& e, const std::vector<Example>& rows, const std::vector<size_t>& batch,
@@ -136,8 +180,6 @@ TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step
   }
   if (task_.train.empty()) throw UsageError("task {}: there are no rows to train on", task_.name);
 
-  // The batches of the whole run, and a plan for each of their shapes: memory is known before the
-  // first step.
   std::vector<std::vector<size_t>> batches;
   for (int64_t epoch = 0; static_cast<int64_t>(batches.size()) < options_.steps; ++epoch) {
     auto more =
@@ -145,36 +187,64 @@ TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step
     batches.insert(batches.end(), more.begin(), more.end());
   }
   batches.resize(static_cast<size_t>(options_.steps));
-  size_t arena = 0;
+  std::vector<Stage> run = stages(batches);
   std::shared_ptr<const Program> largest;
-  for (const auto& batch : batches) {
-    const Shape2 shape = shape_of(task_.train, batch);
-    auto& program = programs_[shape];
-    if (program != nullptr) continue;
-    program = std::make_shared<const Program>(plan(train_graph(shape)));
-    if (largest == nullptr || program->arena_bytes > arena) largest = program;
-    arena = std::max(arena, program->arena_bytes);
+  size_t arena = 0;
+  for (const Stage& stage : run) {
+    for (const auto& [shape, program] : stage.programs) {
+      if (largest == nullptr || program->peak_bytes() > largest->peak_bytes()) largest = program;
+      arena = std::max(arena, program->arena_bytes);
+    }
   }
   arena_ = std::make_shared<Arena>(arena);
-  store_.initialize(largest->graph, static_cast<uint64_t>(options_.seed));
   result.planned_peak_bytes = largest->peak_bytes();
   result.timeline = memory_timeline(*largest);
+  if (!adapted_.fisher.params.empty()) start_from_fisher();
 
   std::vector<double> seconds;
   double tokens = 0, total_seconds = 0;
-  size_t high_water = 0;
+  auto add_profiles = [&] {
+    for (auto& [shape, e] : train_pool_) {
+      for (const OpTime& t : e->profile()) {
+        const auto it = std::ranges::find(result.profile, t.op, &OpTime::op);
+        if (it == result.profile.end()) {
+          result.profile.push_back(t);
+        } else {
+          it->calls += t.calls;
+          it->seconds += t.seconds;
+          it->flops += t.flops;
+        }
+      }
+    }
+  };
+  auto stage = run.begin();
+  auto begin_stage = [&] {
+    const Graph& graph = stage->programs.begin()->second->graph;
+    for (const std::string& name : store_.names()) {  // moments of what trained before
+      const bool state = name.starts_with("optimizer.") && name != "optimizer.step";
+      if (state) store_.erase(name);
+    }
+    store_.initialize(graph, static_cast<uint64_t>(options_.seed));
+  };
+  begin_stage();
   for (int64_t step = 0; step < options_.steps; ++step) {
+    if (stage + 1 != run.end() && (stage + 1)->first_step == step) {
+      add_profiles();
+      ++stage;
+      enter(stage->config);
+      begin_stage();
+    }
     const auto& batch = batches[static_cast<size_t>(step)];
     const Shape2 shape = shape_of(task_.train, batch);
-    Executor& e = executor(train_pool_, shape, true);
+    Executor& e = training_executor(*stage, shape);
     const auto start = Clock::now();
     fill(e, task_.train, batch, shape);
     for (size_t r = 0; r < batch.size(); ++r) {
-      const Example& x = task_.train[batch[r]];
-      if (task_.classes > 0)
-        e.input("labels").data<int64_t>()[r] = x.label;
-      else
-        e.input("targets").data<float>()[r] = static_cast<float>(x.target);
+      set_answer(e, static_cast<int64_t>(r), task_.train[batch[r]]);
+    }
+    if (e.has_input("rng")) {
+      e.input("rng").data<int64_t>()[0] = options_.seed;
+      e.input("rng").data<int64_t>()[1] = step;
     }
     e.run();
     const double took = since(start);
@@ -187,7 +257,8 @@ TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step
     seconds.push_back(took);
     total_seconds += took;
     for (size_t i : batch) tokens += static_cast<double>(task_.train[i].ids.size());
-    high_water = std::max(high_water, e.high_water_bytes());
+    result.peak_bytes =
+        std::max(result.peak_bytes, e.program().persistent_bytes + e.high_water_bytes());
     result.steps = step + 1;
     if (on_step && !on_step({step + 1, options_.steps, result.losses.back(), tokens / total_seconds,
                              total_seconds / static_cast<double>(step + 1) *
@@ -199,20 +270,12 @@ TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step
   result.final_loss = result.losses.back();
   result.seconds_per_step = median(seconds);
   result.tokens_per_second = tokens / total_seconds;
-  result.peak_bytes = largest->persistent_bytes + high_water;
-  for (auto& [shape, e] : train_pool_) {
-    for (const OpTime& t : e->profile()) {
-      const auto it = std::ranges::find(result.profile, t.op, &OpTime::op);
-      if (it == result.profile.end()) {
-        result.profile.push_back(t);
-      } else {
-        it->calls += t.calls;
-        it->seconds += t.seconds;
-        it->flops += t.flops;
-      }
-    }
-  }
+  add_profiles();
   std::ranges::sort(result.profile, std::greater{}, &OpTime::seconds);
+  if (method_.next_stage != nullptr) {
+    const Json last = method_.next_stage(peft::complete_config(method_, config_), 1, store_);
+    if (!last.is_null()) enter(last);
+  }
   result.dev_metric = evaluate(task_.dev);
   result.test_metric = evaluate(task_.test, &result.eval_seconds);
   return result;
@@ -224,7 +287,7 @@ double Trainer::evaluate(const std::vector<Example>& rows, double* seconds) {
   double total = 0;
   for (const auto& batch : sorted_batches(rows, static_cast<size_t>(options_.batch))) {
     const Shape2 shape = shape_of(rows, batch);
-    Executor& e = executor(eval_pool_, shape, false);
+    Executor& e = evaluation_executor(shape);
     const auto start = Clock::now();
     fill(e, rows, batch, shape);
     e.run();

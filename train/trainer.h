@@ -27,7 +27,8 @@ struct TrainOptions {
 // One whole step of an adapted model with a "logits" output, as a graph: loss (cross entropy over
 // `labels`, or for classes = 0 the squared error against `targets`), gradients, clipping, updates.
 // `lr` is the rate of everything but the head.
-Graph training_step(const peft::Adapted& adapted, int64_t classes, const TrainOptions& options, double lr);
+Graph training_step(const peft::Adapted& adapted, int64_t classes, const TrainOptions& options,
+                    double lr);
 
 struct StepReport {
   int64_t step, steps;
@@ -66,11 +67,21 @@ class Trainer {
 
  private:
   using Shape2 = std::pair<int64_t, int64_t>;  // batch, padded length
+  // A stretch of the steps with one configuration of the method, and its plans.
+  struct Stage {
+    int64_t first_step;
+    Json config;
+    std::map<Shape2, std::shared_ptr<const Program>> programs;
+  };
   Shape2 shape_of(const std::vector<Example>& rows, const std::vector<size_t>& batch) const;
   Graph base_graph(Shape2 shape) const;
-  Graph train_graph(Shape2 shape) const;
-  Executor& executor(std::map<Shape2, std::unique_ptr<Executor>>& pool, Shape2 shape,
-                     bool training);
+  std::vector<Stage> stages(const std::vector<std::vector<size_t>>& batches) const;
+  void enter(const Json& config);  // the method's next stage: parameters are carried over
+  void start_from_fisher();        // train/fisher.cc
+  Executor& training_executor(const Stage& stage, Shape2 shape);
+  Executor& evaluation_executor(Shape2 shape);
+  std::shared_ptr<Arena> arena_for(const Program& program) const;
+  void set_answer(Executor& e, int64_t row, const Example& x) const;
   void fill(Executor& e, const std::vector<Example>& rows, const std::vector<size_t>& batch,
             Shape2 shape) const;
 
@@ -83,7 +94,6 @@ class Trainer {
   peft::Adapted adapted_;
   ParamStore store_;
   std::shared_ptr<Arena> arena_;
-  std::map<Shape2, std::shared_ptr<const Program>> programs_;
   std::map<Shape2, std::unique_ptr<Executor>> train_pool_, eval_pool_;
 };
 

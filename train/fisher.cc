@@ -1,0 +1,77 @@
+// The diagonal Fisher information of base parameters, from gradients of single rows (the square of
+// a batch's gradient would be something else).
+#include "autograd/gradient.h"
+#include "autograd/ops.h"
+#include "autograd/planner.h"
+#include "core/error.h"
+#include "train/trainer.h"
+
+namespace graft {
+namespace {
+
+std::string sum_of(const std::string& param) { return "fisher." + param; }
+
+// fisher.NAME += w g^2 for one row; w = 1, or p(label | row) = exp(-loss) for an expectation.
+Graph squares(const Graph& base, const peft::FisherStart& fisher, int64_t classes) {
+  Builder b(base);
+  for (const std::string& name : fisher.params) b.param_ref(name).trainable = true;
+  const Value logits = b.graph().output("logits");
+  Value loss;
+  if (classes > 0) {
+    loss = ops::cross_entropy(b, logits, b.input("labels", DType::i64, {1}));
+  } else {
+    loss = ops::mse(b, ops::reshape(b, logits, {1}), b.input("targets", DType::f32, {1}));
+  }
+  b.keep_outputs({});
+  const auto gradients = gradient(b, loss);
+  b.phase = Phase::update;
+  const Value weight = fisher.expected ? ops::exp(b, ops::neg(b, loss)) : b.constant(1);
+  for (const std::string& name : fisher.params) {
+    const Value sum = b.param({.name = sum_of(name),
+                               .type = b.graph().param(name).type,
+                               .kind = Param::Kind::state,
+                               .init = Init::zeros()});
+    if (const auto g = gradients.find(name); g != gradients.end()) {
+      const Value square = ops::mul(b, ops::pow_scalar(b, g->second, 2), weight);
+      b.assign(sum_of(name), ops::add(b, sum, square));
+    }
+  }
+  return b.finish();
+}
+
+}  // namespace
+
+void Trainer::start_from_fisher() {
+  const peft::FisherStart& fisher = adapted_.fisher;
+  if (fisher.expected && task_.classes == 0) {
+    throw UsageError("{}: an expected Fisher information needs classes; the task is a regression",
+                     method_.name);
+  }
+  std::map<Shape2, std::unique_ptr<Executor>> pool;
+  int64_t seen = 0;
+  for (const auto& row : epoch_batches(task_.train, 1, options_.seed, 0)) {
+    if (seen++ == fisher.samples) break;
+    const Shape2 shape = shape_of(task_.train, row);
+    auto& e = pool[shape];
+    if (e == nullptr) {
+      const auto program =
+          std::make_shared<const Program>(plan(squares(base_graph(shape), fisher, task_.classes)));
+      store_.initialize(program->graph, 0);
+      e = std::make_unique<Executor>(program, store_, arena_for(*program));
+    }
+    fill(*e, task_.train, row, shape);
+    const Example& x = task_.train[row[0]];
+    set_answer(*e, 0, x);
+    for (int64_t label = 0; label < (fisher.expected ? task_.classes : 1); ++label) {
+      if (fisher.expected) e->input("labels").data<int64_t>()[0] = label;
+      e->run();
+    }
+  }
+  pool.clear();
+  std::map<std::string, Tensor> information;
+  for (const std::string& name : fisher.params) information[name] = store_.get(sum_of(name));
+  for (const std::string& name : fisher.params) store_.erase(sum_of(name));
+  fisher.start(information, store_);
+}
+
+}  // namespace graft
