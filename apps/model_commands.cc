@@ -1,229 +1,243 @@
-#include "apps/model_commands.h"
-
+// Commands on a model or an adapter as it is: eval, embed, merge.
 #include <cmath>
 #include <filesystem>
+#include <iostream>
 #include <map>
 #include <memory>
 
+#include "apps/command.h"
+#include "apps/lines.h"
 #include "autograd/evaluate.h"
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fold.h"
 #include "autograd/planner.h"
 #include "core/atomic_file.h"
-#include "core/error.h"
 #include "peft/adapter_files.h"
-#include "train/trainer.h"
 
 namespace graft {
 namespace {
 
-// A mean-pooled encoder of one shape, adapted if an adapter is named, with its parameters.
+// A model of any batch shape, adapted if an adapter is named, with its parameters.
 class AdaptedModel {
  public:
-  AdaptedModel(const std::string& model, const std::string& adapter)
-      : config_(load_config(model)), adapter_(adapter) {
-    if (!adapter_.empty()) {
-      adapter_config_ = peft::read_adapter_config(adapter_);
-      const SafeTensors file = SafeTensors::open(adapter_ + "/adapter_model.safetensors");
+  AdaptedModel(const std::string& model, const std::string& adapter, Head head)
+      : config_(load_config(model)), head_(head) {
+    if (!adapter.empty()) {
+      adapter_ = peft::read_adapter_config(adapter);
+      const SafeTensors file = SafeTensors::open(adapter + "/adapter_model.safetensors");
       for (const auto& [name, t] : file.tensors()) {
         if (name.ends_with("classifier.weight") && t.shape().rank() == 2) labels_ = t.shape()[0];
       }
-      virtual_tokens_ = peft::virtual_tokens(*adapter_config_.method, adapter_config_.config);
+      virtual_tokens_ = peft::virtual_tokens(*adapter_.method, adapter_.config);
     }
     const peft::Adapted adapted = build(1, 8);
     load_parameters(model, adapted.graph, store_);
     peft::initialize(adapted, store_, 0);
-    if (!adapter_.empty()) peft::load_adapter(adapter_, adapter_config_, adapted.graph, store_);
+    if (!adapter.empty()) peft::load_adapter(adapter, adapter_, adapted.graph, store_);
   }
 
   peft::Adapted build(int64_t batch, int64_t length) const {
-    const Graph base = build_encoder(config_, {.batch = batch,
-                                               .length = length + virtual_tokens_,
-                                               .head = Head::mean_pooled,
-                                               .labels = labels_});
-    if (adapter_.empty()) {
-      peft::Adapted same;
-      same.graph = base;
-      return same;
-    }
-    return peft::apply(base, *adapter_config_.method, adapter_config_.config);
+    const Graph base = build_encoder(
+        config_,
+        {.batch = batch, .length = length + virtual_tokens_, .head = head_, .labels = labels_});
+    if (adapter_.method == nullptr) return {.graph = base};
+    return peft::apply(base, *adapter_.method, adapter_.config);
   }
 
-  Inputs inputs(const std::vector<int64_t>& ids) const {
-    const auto length = static_cast<int64_t>(ids.size());
-    Inputs in;
-    for (const char* name :
-         {"input_ids", "attention_mask", "pool_mask", "position_ids", "token_type_ids"}) {
-      in[name] = Tensor(DType::i64, {1, length + virtual_tokens_});
-    }
-    const EncoderRow row{ids, {}};
-    fill_encoder_inputs(config_, {&row, 1}, length, virtual_tokens_,
-                        [&](const std::string& name) -> Tensor& { return in.at(name); });
-    return in;
-  }
-
+  // Longest text that fits beside the virtual tokens.
+  int64_t max_length() const { return longest_row(config_) - virtual_tokens_; }
+  int64_t virtual_tokens() const { return virtual_tokens_; }
   const ModelConfig& config() const { return config_; }
   ParamStore& params() { return store_; }
 
  private:
   ModelConfig config_;
-  std::string adapter_;
-  peft::AdapterConfig adapter_config_;
-  int64_t labels_ = 2, virtual_tokens_ = 0;
+  Head head_;
+  peft::AdapterConfig adapter_;
+  int64_t labels_ = 0, virtual_tokens_ = 0;
   ParamStore store_;
 };
 
-}  // namespace
+struct Eval {
+  CommonOptions common;
+  std::string model, task;
+  std::vector<std::string> adapters;
+  int64_t batch = 32;
+  TaskOptions data;
+};
 
-Json evaluate_model(const std::string& model, const std::string& adapter, const std::string& spec,
-                    int64_t batch, int64_t max_length) {
-  const ModelConfig config = load_config(model);
-  const Task task = load_task(spec, *load_tokenizer(model), {.max_length = max_length});
-  const peft::Method* method = &peft::find_method("head");
-  Json hyperparameters = Json::object();
-  peft::AdapterConfig read;
+std::map<std::string, double> metrics_with(const Eval& o, const ModelConfig& config,
+                                           const Task& task, const std::string& adapter) {
+  peft::AdapterConfig read{&peft::find_method("head"), Json::object(), {}, {}};
+  if (!adapter.empty()) read = peft::read_adapter_config(adapter);
+  TrainOptions options;
+  options.batch = o.batch;
+  options.seed = o.common.seed;
+  Trainer trainer(config, task, *read.method, read.config, options);
   if (!adapter.empty()) {
-    read = peft::read_adapter_config(adapter);
-    method = read.method;
-    hyperparameters = read.config;
-  }
-  Trainer trainer(config, task, *method, hyperparameters, {.batch = batch});
-  if (!adapter.empty())
     peft::load_adapter(adapter, read, trainer.adapted().graph, trainer.params());
-  return {{"metrics", {{task.metric, trainer.evaluate(task.test)}}},
-          {"examples", task.test.size()}};
+  }
+  return trainer.evaluate(task.test);
 }
 
-Json embed_texts(const std::string& model, const std::string& adapter,
-                 const std::vector<std::string>& texts) {
-  AdaptedModel m(model, adapter);
-  const auto tokenizer = load_tokenizer(model);
-  std::map<int64_t, std::unique_ptr<Executor>> by_length;
-  Json embeddings = Json::array();
-  for (const std::string& text : texts) {
-    const std::vector<int64_t> ids =
-        tokenizer->encode(text, true, std::min<int64_t>(256, m.config().max_positions)).ids;
-    const auto length = static_cast<int64_t>(ids.size());
-    auto& executor = by_length[length];
+void run_eval(const Eval& o) {
+  const ModelConfig config = load_config(o.model);
+  const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
+  const std::vector<std::string> adapters =
+      o.adapters.empty() ? std::vector<std::string>{""} : o.adapters;
+  Json all = Json::array();
+  for (const std::string& adapter : adapters) {
+    const auto metrics = metrics_with(o, config, task, adapter);
+    all.push_back({{"adapter", adapter}, {"metrics", metrics}, {"examples", task.test.size()}});
+    if (o.common.json) continue;
+    std::cout << (adapter.empty() ? o.model : adapter) << " on " << task.test.size() << " rows of "
+              << task.name << ":";
+    for (const auto& [name, value] : metrics) std::cout << fmt::format("  {} {:.4f}", name, value);
+    std::cout << "\n";
+  }
+  if (!o.common.json) return;
+  Json result = all[0];
+  if (adapters.size() > 1) result["adapters"] = all;
+  print_json(result);
+}
+
+struct Embed {
+  CommonOptions common;
+  std::string model, adapter, file;
+};
+
+// One unit vector per text.
+std::vector<std::vector<float>> embed(AdaptedModel& m, const Tokenizer& tokenizer,
+                                      const std::vector<std::string>& texts) {
+  constexpr int64_t kMostTokens = 256, kLengthStep = 8;
+  constexpr size_t kBatch = 32;
+  const int64_t limit = std::min(kMostTokens, m.max_length());
+  std::vector<Example> rows(texts.size());
+  for (size_t i = 0; i < texts.size(); ++i)
+    rows[i].ids = tokenizer.encode(texts[i], true, limit).ids;
+  std::vector<std::vector<float>> vectors(texts.size());
+  std::map<std::pair<size_t, int64_t>, std::unique_ptr<Executor>> pool;
+  for (const std::vector<size_t>& batch : sorted_batches(rows, kBatch)) {
+    const auto longest = static_cast<int64_t>(rows[batch.back()].ids.size());
+    const int64_t length = std::min(limit, (longest + kLengthStep - 1) / kLengthStep * kLengthStep);
+    auto& executor = pool[{batch.size(), length}];
     if (executor == nullptr) {
-      Builder b(cheap_forms(m.build(1, length).graph));
-      const Value e = b.graph().output("embedding");
-      b.output("unit", ops::div(b, e, ops::l2_norm(b, {e})));
-      b.keep_outputs({"unit"});
+      Builder b(cheap_forms(m.build(static_cast<int64_t>(batch.size()), length).graph));
+      b.keep_outputs({"embedding"});
       executor =
           std::make_unique<Executor>(std::make_shared<const Program>(plan(b.finish())), m.params());
     }
-    const Inputs inputs = m.inputs(ids);
-    for (const std::string& name : executor->program().graph.input_names())
-      executor->set_input(name, inputs.at(name));
+    std::vector<EncoderRow> encoded;
+    for (size_t i : batch) encoded.push_back({rows[i].ids, {}});
+    fill_encoder_inputs(m.config(), encoded, length, m.virtual_tokens(),
+                        [&](const std::string& name) {
+                          return executor->has_input(name) ? &executor->input(name) : nullptr;
+                        });
     executor->run();
-    const Tensor unit = executor->output("unit");
-    embeddings.push_back(
-        std::vector<float>(unit.data<float>(), unit.data<float>() + unit.elements()));
+    const Tensor pooled = executor->output("embedding");
+    const auto width = static_cast<size_t>(pooled.shape()[1]);
+    for (size_t r = 0; r < batch.size(); ++r) {
+      const float* x = pooled.data<float>() + r * width;
+      double squares = 0;
+      for (size_t k = 0; k < width; ++k) squares += static_cast<double>(x[k]) * x[k];
+      const double norm = std::max(std::sqrt(squares), 1e-12);
+      for (size_t k = 0; k < width; ++k)
+        vectors[batch[r]].push_back(static_cast<float>(x[k] / norm));
+    }
   }
-  return {{"embeddings", embeddings}};
+  return vectors;
 }
 
-Json merge_adapter(const std::string& model, const std::string& adapter,
-                   const std::string& output) {
-  AdaptedModel m(model, adapter);
-  std::vector<int64_t> probe;
-  for (int64_t i = 0; i < 16; ++i) probe.push_back((i * 37 + 101) % m.config().vocab);
-  const Graph graph = m.build(1, static_cast<int64_t>(probe.size())).graph;
+void run_embed(const Embed& o) {
+  const std::vector<std::string> texts = read_lines(o.file);
+  AdaptedModel m(o.model, o.adapter, Head::mean_pooled);
+  const auto vectors = embed(m, *load_tokenizer(o.model), texts);
+  if (o.common.json) {
+    print_json({{"embeddings", vectors}});
+    return;
+  }
+  for (const auto& v : vectors) std::cout << fmt::format("{}\n", fmt::join(v, " "));
+}
+
+struct Merge {
+  CommonOptions common;
+  std::string model, adapter, output;
+};
+
+// Logits of a graph on a row of scattered tokens.
+Tensor probe(const AdaptedModel& m, const Graph& graph, const ParamStore& params, int64_t length) {
+  std::vector<int64_t> ids;
+  for (int64_t i = 0; i < length; ++i) ids.push_back((i * 37 + 101) % m.config().vocab);
+  Inputs inputs;
+  for (const std::string& name : graph.input_names()) {
+    inputs[name] = Tensor(DType::i64, graph.type(graph.input(name)).shape);
+  }
+  const EncoderRow row{ids, {}};
+  fill_encoder_inputs(m.config(), {&row, 1}, length, m.virtual_tokens(),
+                      [&](const std::string& name) {
+                        const auto it = inputs.find(name);
+                        return it == inputs.end() ? nullptr : &it->second;
+                      });
+  return evaluate(graph, inputs, params).outputs.at("logits");
+}
+
+void run_merge(const Merge& o) {
+  AdaptedModel m(o.model, o.adapter, task_head(load_config(o.model)));
+  const int64_t length = std::min<int64_t>(16, m.max_length());
+  const Graph graph = m.build(1, length).graph;
   const Folded merged = fold_parameters(graph, m.params());
-  const Inputs inputs = m.inputs(probe);
-  const Tensor before = evaluate(graph, inputs, m.params()).outputs.at("logits");
-  const Tensor after = evaluate(merged.graph, inputs, merged.params).outputs.at("logits");
+  const Tensor before = probe(m, graph, m.params(), length),
+               after = probe(m, merged.graph, merged.params, length);
   double difference = 0;
   for (int64_t i = 0; i < before.elements(); ++i) {
     difference = std::max(difference, std::fabs(static_cast<double>(before.data<float>()[i]) -
                                                 static_cast<double>(after.data<float>()[i])));
   }
-  make_folders(output);
+  make_folders(o.output);
   std::map<std::string, Tensor> tensors;
-  const SafeTensors file = SafeTensors::open(model + "/model.safetensors");
+  const SafeTensors file = SafeTensors::open(o.model + "/model.safetensors");
   for (const auto& [name, t] : file.tensors()) tensors[name] = t;
-  int64_t count = 0;
   for (const Param& p : merged.graph.params()) {
     const std::string with_class = m.config().model_type + "." + p.name;
     tensors[tensors.contains(with_class) ? with_class : p.name] = merged.params.get(p.name);
-    count += p.type.shape.elements();
   }
-  save_safetensors(output + "/model.safetensors", tensors);
+  save_safetensors(o.output + "/model.safetensors", tensors, {{"format", "pt"}});
   for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
                            "special_tokens_map.json"}) {
-    const std::string from = model + "/" + name;
-    if (std::filesystem::exists(from)) write_file(output + "/" + name, read_file(from));
+    const std::string from = o.model + "/" + name;
+    if (std::filesystem::exists(from)) write_file(o.output + "/" + name, read_file(from));
   }
-  return {{"merged_parameters", merged.merged},
-          {"parameters", count},
-          {"max_abs_difference", difference}};
-}
-
-Json inspect_path(const std::string& path) {
-  Json j = {{"path", path}, {"config", nullptr}, {"tensors", Json::array()}};
-  std::vector<std::string> files;
-  if (std::filesystem::is_directory(path)) {
-    for (const char* name : {"config.json", "adapter_config.json"}) {
-      if (std::filesystem::exists(path + "/" + name))
-        j["config"] = parse_json_file(path + "/" + name);
-    }
-    for (const char* name : {"model.safetensors", "adapter_model.safetensors"}) {
-      if (std::filesystem::exists(path + "/" + name)) files.push_back(path + "/" + name);
-    }
-    if (files.empty())
-      throw FileError("'{}' holds neither model.safetensors nor adapter_model.safetensors", path);
+  if (o.common.json) {
+    print_json({{"merged_parameters", merged.merged}, {"max_abs_difference", difference}});
   } else {
-    files.push_back(path);
+    std::cout << fmt::format(
+        "{} parameters folded into {}; logits differ from the unmerged model's by {:.3g} at most\n",
+        merged.merged.size(), o.output, difference);
   }
-  for (const std::string& file : files) {
-    const SafeTensors st = SafeTensors::open(file);
-    for (const auto& [name, t] : st.tensors()) {
-      j["tensors"].push_back(
-          {{"name", name},
-           {"dtype", name_of(t.dtype())},
-           {"shape", std::vector<int64_t>(t.shape().dims().begin(), t.shape().dims().end())}});
-    }
-  }
-  return j;
 }
 
-Json plan_step(const std::string& model, const std::string& method_name, const Json& set,
-               int64_t batch, int64_t length, int64_t labels) {
-  const ModelConfig config = load_config(model);
-  const peft::Method& method = peft::find_method(method_name);
-  Json hyperparameters = set;
-  hyperparameters["modules_to_save"] = {"classifier"};
-  const Json full = peft::complete_config(method, hyperparameters);
-  const int64_t virtual_tokens = peft::virtual_tokens(method, full);
-  const Graph base = build_encoder(config, {.batch = batch,
-                                            .length = length + virtual_tokens,
-                                            .head = Head::mean_pooled,
-                                            .labels = labels});
-  const peft::Adapted adapted = peft::apply(base, method, hyperparameters, {.training = true});
-  const Program program = plan(training_step(adapted, labels, {}, method.learning_rate));
-  int64_t total = 0;
-  size_t adapter_bytes = 0;
-  for (const Param& p : adapted.graph.params()) {
-    if (is_float(p.type.dtype)) total += p.type.shape.elements();
-    if (p.trainable) adapter_bytes += p.type.bytes();
-  }
-  const MemoryParts parts = memory_parts(program);
-  return {{"total_parameters", total},
-          {"trainable_parameters", peft::trainable_count(adapted.graph, false)},
-          {"adapter_bytes", adapter_bytes},
-          {"peak_bytes", program.peak_bytes()},
-          {"parts",
-           {{"weights", parts.weights},
-            {"adapters", parts.adapters},
-            {"gradients", parts.gradients},
-            {"optimizer", parts.optimizer},
-            {"kept_activations", parts.activations},
-            {"workspace", parts.workspace},
-            {"inputs", parts.inputs}}},
-          {"flops_per_step", program.flops},
-          {"recompute_flops_per_step", 0}};
+}  // namespace
+
+void add_model_commands(CLI::App& app) {
+  const auto [eval, e] = add_command<Eval>(
+      app, "eval", "metrics of a model or of adapters on a task's test rows", run_eval);
+  add_model_option(*eval, e->model);
+  eval->add_option("--adapter", e->adapters, "adapter folder; several are evaluated in turn");
+  add_task_options(*eval, e->task, e->data);
+  eval->add_option("--batch", e->batch, "rows at once")->check(CLI::PositiveNumber);
+
+  const auto [embed, m] =
+      add_command<Embed>(app, "embed", "sentence embeddings, one text a line", run_embed);
+  add_model_option(*embed, m->model);
+  embed->add_option("--adapter", m->adapter, "adapter folder");
+  embed->add_option("file", m->file, "text file, or - for standard input")->required();
+
+  const auto [merge, g] =
+      add_command<Merge>(app, "merge", "fold an adapter into a plain model folder", run_merge);
+  add_model_option(*merge, g->model);
+  merge->add_option("--adapter", g->adapter, "adapter folder")->required();
+  merge->add_option("--output", g->output, "folder to write to")->required();
 }
 
 }  // namespace graft

@@ -57,10 +57,46 @@ Value Builder::param_value(std::string_view name) {
   if (const auto it = leaves_.find(name); it != leaves_.end()) return it->second;
   const Param& p = g_.param(name);
   const Phase saved = std::exchange(phase, Phase::forward);
+  const int32_t saved_part = std::exchange(part, 0);
   const Value v = node("param", {}, Attrs::of(NameAttrs{p.name, p.type.dtype, p.type.shape}));
   phase = saved;
+  part = saved_part;
   leaves_[std::string(name)] = v;
   return v;
+}
+
+std::function<Value(Value)> Builder::append(const Graph& graph, const std::string& suffix) {
+  for (const Param& p : graph.params()) {
+    if (g_.find_param(p.name) == nullptr) g_.params_.push_back(p);
+  }
+  const std::string path = path_;
+  std::vector<int32_t> place;
+  auto moved = [&place](Value v) {
+    return v.valid() ? Value{place[static_cast<size_t>(v.node)], v.output} : v;
+  };
+  for (const Node& n : graph.nodes()) {
+    if (n.op->name == "param") {
+      place.push_back(param_value(n.attrs.as<NameAttrs>().name).node);
+    } else if (n.op->name == "input") {
+      const auto& a = n.attrs.as<NameAttrs>();
+      place.push_back(input(a.name + suffix, a.dtype, a.shape).node);
+    } else {
+      std::vector<Value> inputs;
+      for (const Value v : n.inputs) inputs.push_back(moved(v));
+      Attrs attrs = n.attrs;
+      if (n.op->name == "dropout" && part > 0) {
+        auto a = attrs.as<DropoutAttrs>();
+        a.stream += int64_t{part} * 0x9E3779B9;
+        attrs = Attrs::of(a);
+      }
+      path_ = n.scope;
+      place.push_back(node(n.op->name, inputs, attrs).node);
+    }
+  }
+  path_ = path;
+  return [place](Value v) {
+    return v.valid() ? Value{place[static_cast<size_t>(v.node)], v.output} : v;
+  };
 }
 
 Value Builder::constant(double value, Shape shape, DType dtype) {
@@ -80,7 +116,7 @@ Value Builder::node(std::string_view op, std::vector<Value> inputs, Attrs attrs)
                        v.node);
     }
   }
-  Node n{&def, std::move(attrs), std::move(inputs), {}, path_, phase};
+  Node n{&def, std::move(attrs), std::move(inputs), {}, path_, phase, part};
   try {
     n.outputs = infer_types(def, n.attrs, types);
   } catch (const ShapeError& e) {
@@ -212,10 +248,13 @@ std::vector<int32_t> sorted_order(const std::vector<Node>& nodes, int32_t base_n
   };
   for (int32_t i = 0; i < base_nodes; ++i) visit(i);
   for (size_t i = 0; i < nodes.size(); ++i) visit(static_cast<int32_t>(i));
-  // Phases never interleave: backward stands after forward, updates at the end.
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return nodes[static_cast<size_t>(a)].phase < nodes[static_cast<size_t>(b)].phase;
-  });
+  // Within a part backward stands after forward; updates come at the end.
+  auto turn = [&](int32_t id) {
+    const Node& n = nodes[static_cast<size_t>(id)];
+    return n.phase == Phase::update ? INT64_MAX
+                                    : 2 * int64_t{n.part} + (n.phase == Phase::backward);
+  };
+  std::ranges::stable_sort(order, {}, turn);
   return order;
 }
 

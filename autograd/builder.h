@@ -37,8 +37,8 @@ class Builder {
   Value node(std::string_view op, std::vector<Value> inputs, Attrs attrs = Attrs::of(NoAttrs{}));
   void output(std::string name, Value v);                    // declares or replaces a named result
   void keep_outputs(const std::vector<std::string>& names);  // forgets the other results
-  void assign(std::string param, Value v);  // replaces an earlier one
-  void mark(Role role, Value v);  // with the current layer and scope
+  void assign(std::string param, Value v);                   // replaces an earlier one
+  void mark(Role role, Value v);                             // with the current layer and scope
   void mark_reparametrized(std::string param, Value v);
 
   // ---- scopes: the path of parameters and nodes, names joined by dots.
@@ -59,6 +59,11 @@ class Builder {
   void set_path(std::string path) { path_ = std::move(path); }
   int layer = -1;                // what mark() records
   Phase phase = Phase::forward;  // of the nodes that come next
+  int32_t part = 0;              // micro-batch of the nodes that come next
+
+  // Copies the nodes of a graph, in the current part. Parameters are shared by name, inputs get the
+  // suffix, random numbers those of the part. Returns where a value of the graph stands here.
+  std::function<Value(Value)> append(const Graph& graph, const std::string& suffix);
 
   // ---- what was built so far (not yet sorted)
   const Graph& graph() const { return g_; }

@@ -9,11 +9,13 @@
 
 namespace graft {
 
-Executor::Executor(std::shared_ptr<const Program> program, ParamStore& store, std::shared_ptr<Arena> arena)
+Executor::Executor(std::shared_ptr<const Program> program, ParamStore& store,
+                   std::shared_ptr<Arena> arena)
     : program_(std::move(program)), store_(store), arena_(std::move(arena)) {
   if (arena_ == nullptr) arena_ = std::make_shared<Arena>(program_->arena_bytes);
   if (arena_->bytes() < program_->arena_bytes) {
-    throw BudgetError("the arena has {} bytes, the program needs {}", arena_->bytes(), program_->arena_bytes);
+    throw BudgetError("the arena has {} bytes, the program needs {}", arena_->bytes(),
+                      program_->arena_bytes);
   }
   for (const Node& n : program_->graph.nodes()) {
     if (n.op->name == "input") {
@@ -52,7 +54,8 @@ void Executor::bind() {
   auto make_call = [&](const Node& n, int32_t id) {
     std::vector<View> in, out;
     for (const Value v : n.inputs) in.push_back(view(v));
-    for (size_t k = 0; k < n.outputs.size(); ++k) out.push_back(view({id, static_cast<int32_t>(k)}));
+    for (size_t k = 0; k < n.outputs.size(); ++k)
+      out.push_back(view({id, static_cast<int32_t>(k)}));
     const size_t in_count = in.size();
     in.insert(in.end(), out.begin(), out.end());
     views_.push_back(std::move(in));
@@ -131,8 +134,8 @@ Tensor& Executor::input(const std::string& name) {
 void Executor::set_input(const std::string& name, const Tensor& value) {
   Tensor& t = input(name);
   if (t.shape() != value.shape() || t.dtype() != value.dtype()) {
-    throw ShapeError("input '{}' should be {}{} but is {}{}", name, graft::name_of(t.dtype()), t.shape().str(),
-                     graft::name_of(value.dtype()), value.shape().str());
+    throw ShapeError("input '{}' should be {}{} but is {}{}", name, graft::name_of(t.dtype()),
+                     t.shape().str(), graft::name_of(value.dtype()), value.shape().str());
   }
   if (t.size_bytes() > 0) std::memcpy(t.bytes(), value.bytes(), t.size_bytes());
 }
@@ -149,12 +152,16 @@ void Executor::run() {
       }
       const auto start = Clock::now();
       b.kernel->run(b.call);
-      node_seconds_[static_cast<size_t>(b.node)] += std::chrono::duration<double>(Clock::now() - start).count();
+      node_seconds_[static_cast<size_t>(b.node)] +=
+          std::chrono::duration<double>(Clock::now() - start).count();
     } else if (b.to != nullptr) {
       std::memcpy(b.to, b.from, b.bytes);
     } else if (poison_ && b.freed != nullptr) {
-      const bool result = std::ranges::any_of(program_->graph.outputs(), [&](const auto& o) { return view(o.second).data == b.freed; });
-      if (!result) std::fill_n(reinterpret_cast<float*>(b.freed), b.bytes / 4, std::numeric_limits<float>::quiet_NaN());
+      const bool result = std::ranges::any_of(
+          program_->graph.outputs(), [&](const auto& o) { return view(o.second).data == b.freed; });
+      if (!result)
+        std::fill_n(reinterpret_cast<float*>(b.freed), b.bytes / 4,
+                    std::numeric_limits<float>::quiet_NaN());
     }
   }
   if (profile_) ++profiled_runs_;

@@ -1,4 +1,5 @@
-// Runs a Program again and again: kernels are found and bound to their memory once, a run only calls them.
+// Runs a Program again and again: kernels are found and bound to their memory once, a run only
+// calls them.
 #pragma once
 
 #include <map>
@@ -34,11 +35,13 @@ struct OpTime {
 
 class Executor {
  public:
-  // Throws when parameters are missing or the arena is too small. The store must outlive the executor; its parameters are
-  // read and (by assignments) written in place.
-  Executor(std::shared_ptr<const Program> program, ParamStore& store, std::shared_ptr<Arena> arena = nullptr);
+  // Throws when parameters are missing or the arena is too small. The store must outlive the
+  // executor; its parameters are read and (by assignments) written in place.
+  Executor(std::shared_ptr<const Program> program, ParamStore& store,
+           std::shared_ptr<Arena> arena = nullptr);
 
-  // The bytes of an input, to be written before run(). Throws GraphError when there is none of that name.
+  // The bytes of an input, to be written before run(). Throws GraphError when there is none of that
+  // name.
   Tensor& input(const std::string& name);
   bool has_input(const std::string& name) const { return inputs_.contains(name); }
   void set_input(const std::string& name, const Tensor& value);  // copies; the type must fit
@@ -57,9 +60,9 @@ class Executor {
   struct Bound {  // one step
     const KernelEntry* kernel = nullptr;
     KernelCall call;
-    size_t end = 0;                                  // of the bytes it writes in the arena
+    size_t end = 0;  // of the bytes it writes in the arena
     int32_t node = -1;
-    void* to = nullptr;                              // write
+    void* to = nullptr;  // write
     const void* from = nullptr;
     size_t bytes = 0;
     std::byte* freed = nullptr;

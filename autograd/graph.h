@@ -50,6 +50,8 @@ struct Node {
   std::vector<Type> outputs;
   std::string scope;  // where the builder stood: "bert.encoder.layer.0.attention.self.query"
   Phase phase = Phase::forward;
+  // Micro-batch: forward and backward of one part stand before those of the next.
+  int32_t part = 0;
 };
 
 // How the bytes of a parameter begin (methods.md, section 0.2).

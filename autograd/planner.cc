@@ -40,8 +40,8 @@ class Planner {
   const Node& node(int32_t id) const { return p_.graph.node(id); }
   static bool is_leaf(const Node& n) { return n.op->name == "input" || n.op->name == "param"; }
 
-  // Nodes that depend on frozen parameters alone are computed once and kept: packed weights, transposed tables. Constants are
-  // cheaper to refill than to keep.
+  // Nodes that depend on frozen parameters alone are computed once and kept: packed weights,
+  // transposed tables. Constants are cheaper to refill than to keep.
   void find_once() {
     std::set<std::string> changing;
     for (const auto& [name, v] : p_.graph.assignments()) changing.insert(name);
@@ -52,9 +52,11 @@ class Planner {
       const Node& n = p_.graph.nodes()[i];
       if (n.op->name == "param") {
         const Param& param = p_.graph.param(n.attrs.as<NameAttrs>().name);
-        frozen[i] = !param.trainable && param.kind == Param::Kind::weight && !changing.contains(param.name);
+        frozen[i] =
+            !param.trainable && param.kind == Param::Kind::weight && !changing.contains(param.name);
       } else if ((!n.inputs.empty() || n.op->once) && n.op->view_of < 0) {
-        frozen[i] = std::ranges::all_of(n.inputs, [&](Value v) { return !v.valid() || frozen[static_cast<size_t>(v.node)]; });
+        frozen[i] = std::ranges::all_of(
+            n.inputs, [&](Value v) { return !v.valid() || frozen[static_cast<size_t>(v.node)]; });
         p_.once[i] = frozen[i] && live_[i];
       } else if (n.op->view_of >= 0) {
         frozen[i] = frozen[static_cast<size_t>(n.inputs[0].node)];
@@ -62,7 +64,8 @@ class Planner {
     }
   }
 
-  // The graph's own order, except that an update in place waits for everyone who reads the old value.
+  // The graph's own order, except that an update in place waits for everyone who reads the old
+  // value.
   void order_nodes() {
     const auto count = static_cast<int32_t>(p_.graph.nodes().size());
     std::vector<std::vector<int32_t>> after(static_cast<size_t>(count));
@@ -100,32 +103,40 @@ class Planner {
       }
     }
     if (wanted != 0) {
-      throw GraphError("updates in place cannot be ordered: two of them read each other's old values");
+      throw GraphError(
+          "updates in place cannot be ordered: two of them read each other's old values");
     }
   }
 
-  // Positions in order_ at which each value is read for the last time; results are read at the very end.
+  // Positions in order_ at which each value is read for the last time; results are read at the very
+  // end.
   void count_reads() {
     const auto end = static_cast<int32_t>(order_.size());
     last_read_.resize(p_.graph.nodes().size());
-    for (size_t i = 0; i < last_read_.size(); ++i) last_read_[i].assign(p_.graph.nodes()[i].outputs.size(), -1);
+    for (size_t i = 0; i < last_read_.size(); ++i)
+      last_read_[i].assign(p_.graph.nodes()[i].outputs.size(), -1);
     for (int32_t at = 0; at < end; ++at) {
       for (const Value v : node(order_[static_cast<size_t>(at)]).inputs) {
         if (v.valid()) last_read_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)] = at;
       }
     }
     for (const auto* named : {&p_.graph.outputs(), &p_.graph.assignments()}) {
-      for (const auto& [name, v] : *named) last_read_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)] = end;
+      for (const auto& [name, v] : *named)
+        last_read_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)] = end;
     }
   }
 
   int32_t add_buffer(Program::Kind kind, size_t bytes, std::string name = {}) {
-    p_.buffers.push_back({kind, kind == Program::Kind::arena || kind == Program::Kind::workspace ? aligned(bytes) : bytes, 0,
-                          std::move(name)});
+    p_.buffers.push_back(
+        {kind,
+         kind == Program::Kind::arena || kind == Program::Kind::workspace ? aligned(bytes) : bytes,
+         0, std::move(name)});
     return static_cast<int32_t>(p_.buffers.size()) - 1;
   }
 
-  int32_t buffer_of(Value v) const { return p_.place[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)]; }
+  int32_t buffer_of(Value v) const {
+    return p_.place[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)];
+  }
 
   void place_values() {
     const size_t count = p_.graph.nodes().size();
@@ -140,7 +151,8 @@ class Planner {
         p_.place[i][0] = add_buffer(kind, n.outputs[0].bytes(), n.attrs.as<NameAttrs>().name);
       } else if (p_.once[i]) {
         for (size_t k = 0; k < n.outputs.size(); ++k) {
-          p_.place[i][k] = add_buffer(Program::Kind::derived, n.outputs[k].bytes(), derived_name(static_cast<int32_t>(i), k));
+          p_.place[i][k] = add_buffer(Program::Kind::derived, n.outputs[k].bytes(),
+                                      derived_name(static_cast<int32_t>(i), k));
         }
       }
     }
@@ -158,7 +170,8 @@ class Planner {
     }
     for (int32_t at = 0; at < end; ++at) {
       p_.steps.push_back({Program::Action::run, order_[static_cast<size_t>(at)], -1});
-      for (int32_t b : dying[static_cast<size_t>(at)]) p_.steps.push_back({Program::Action::free, -1, b});
+      for (int32_t b : dying[static_cast<size_t>(at)])
+        p_.steps.push_back({Program::Action::free, -1, b});
     }
     for (size_t i = 0; i < p_.graph.assignments().size(); ++i) {
       const auto& [name, v] = p_.graph.assignments()[i];
@@ -202,9 +215,12 @@ class Planner {
       if (!(n.op->in_place >> i & 1) || !v.valid() || p_.graph.type(v) != n.outputs[0]) continue;
       const int32_t b = buffer_of(v);
       // expiry_ covers every value that stands in these bytes.
-      if (p_.buffers[static_cast<size_t>(b)].kind != Program::Kind::arena || expiry_[static_cast<size_t>(b)] > at) continue;
+      if (p_.buffers[static_cast<size_t>(b)].kind != Program::Kind::arena ||
+          expiry_[static_cast<size_t>(b)] > at)
+        continue;
       // Another operand that stands in the same bytes must be the very same value.
-      const bool shared = std::ranges::any_of(n.inputs, [&](Value o) { return o.valid() && o != v && buffer_of(o) == b; });
+      const bool shared = std::ranges::any_of(
+          n.inputs, [&](Value o) { return o.valid() && o != v && buffer_of(o) == b; });
       if (!shared) return b;
     }
     return -1;
@@ -214,7 +230,8 @@ class Planner {
     const KernelEntry* kernel = n.op->view_of >= 0 ? nullptr : find_kernel(p_.backend, n.op->name);
     if (kernel == nullptr) {
       if (n.op->view_of >= 0) return 0;
-      throw DeviceError("op '{}' at '{}' has no {} kernel", n.op->name, n.scope, name_of(p_.backend));
+      throw DeviceError("op '{}' at '{}' has no {} kernel", n.op->name, n.scope,
+                        name_of(p_.backend));
     }
     if (kernel->workspace == nullptr) return 0;
     std::vector<View> in, out;
@@ -229,19 +246,23 @@ class Planner {
     return kernel->workspace({in, out, &n.attrs, nullptr});
   }
 
-  // Names the value by what it is computed from, so that every program on the same store finds the same bytes.
+  // Names the value by what it is computed from, so that every program on the same store finds the
+  // same bytes.
   std::string derived_name(int32_t id, size_t output) const {
     const Node& n = node(id);
     if (n.op->name == "param") return n.attrs.as<NameAttrs>().name;
     std::string text = fmt::format("{}{{{}}}", n.op->name, n.attrs.str());
     if (output > 0) text += fmt::format(".{}", output);
     text += "(";
-    for (const Value v : n.inputs) text += (v.valid() ? derived_name(v.node, static_cast<size_t>(v.output)) : "-") + ",";
+    for (const Value v : n.inputs)
+      text += (v.valid() ? derived_name(v.node, static_cast<size_t>(v.output)) : "-") + ",";
     return text + ")";
   }
 
   void lay_out();
-  std::vector<size_t> offsets_in_order(const std::vector<int32_t>& buffers, const std::function<double(int32_t)>& key, size_t& top) const;
+  std::vector<size_t> offsets_in_order(const std::vector<int32_t>& buffers,
+                                       const std::function<double(int32_t)>& key,
+                                       size_t& top) const;
 
   PlanOptions options_;
   Program p_;
@@ -251,7 +272,8 @@ class Planner {
   std::vector<int32_t> expiry_;  // [buffer]: position in order_ after which it is dead
 };
 
-// Lives in steps, then offsets: buffers in several orders, each at the lowest place that is free during its life; the best order wins.
+// Lives in steps, then offsets: buffers in several orders, each at the lowest place that is free
+// during its life; the best order wins.
 void Planner::lay_out() {
   std::vector<int32_t> mine;
   for (size_t s = 0; s < p_.steps.size(); ++s) {
@@ -260,7 +282,8 @@ void Planner::lay_out() {
     if (step.action == Program::Action::run) {
       auto start = [&](int32_t b) {
         Program::Buffer& buffer = p_.buffers[static_cast<size_t>(b)];
-        if ((buffer.kind == Program::Kind::arena || buffer.kind == Program::Kind::workspace) && buffer.first < 0) {
+        if ((buffer.kind == Program::Kind::arena || buffer.kind == Program::Kind::workspace) &&
+            buffer.first < 0) {
           buffer.first = at;
           mine.push_back(b);
         }
@@ -274,25 +297,34 @@ void Planner::lay_out() {
   const std::vector<size_t> timeline = memory_timeline(p_);
   for (size_t bytes : timeline) p_.live_bytes = std::max(p_.live_bytes, bytes);
 
-  // Orders by size, life and both; then sizes shaken a little, while the result is not close to the bound. All of it deterministic.
+  // Orders by size, life and both; then sizes shaken a little, while the result is not close to the
+  // bound. All of it deterministic.
   using Key = std::function<double(int32_t)>;
-  auto bytes_of = [&](int32_t id) { return static_cast<double>(p_.buffers[static_cast<size_t>(id)].bytes); };
+  auto bytes_of = [&](int32_t id) {
+    return static_cast<double>(p_.buffers[static_cast<size_t>(id)].bytes);
+  };
   auto life_of = [&](int32_t id) {
     const Program::Buffer& b = p_.buffers[static_cast<size_t>(id)];
     return static_cast<double>(b.last - b.first);
   };
-  std::vector<Key> keys = {bytes_of, life_of, [&](int32_t id) { return bytes_of(id) * life_of(id); },
-                           [&](int32_t id) { return -static_cast<double>(p_.buffers[static_cast<size_t>(id)].first); }};
-  // What lives to the end first, at the bottom; the rest fits into the time before each of them begins.
+  std::vector<Key> keys = {
+      bytes_of, life_of, [&](int32_t id) { return bytes_of(id) * life_of(id); },
+      [&](int32_t id) { return -static_cast<double>(p_.buffers[static_cast<size_t>(id)].first); }};
+  // What lives to the end first, at the bottom; the rest fits into the time before each of them
+  // begins.
   const auto end = static_cast<int32_t>(order_.size());
   auto pinned = [&](int32_t id) { return expiry_[static_cast<size_t>(id)] >= end ? 1e15 : 0.0; };
   keys.push_back([&](int32_t id) { return pinned(id) + bytes_of(id); });
-  keys.push_back([&](int32_t id) { return pinned(id) > 0 ? pinned(id) + life_of(id) : bytes_of(id); });
-  keys.push_back([&](int32_t id) { return pinned(id) > 0 ? pinned(id) - life_of(id) : bytes_of(id); });
+  keys.push_back(
+      [&](int32_t id) { return pinned(id) > 0 ? pinned(id) + life_of(id) : bytes_of(id); });
+  keys.push_back(
+      [&](int32_t id) { return pinned(id) > 0 ? pinned(id) - life_of(id) : bytes_of(id); });
   constexpr uint64_t kShakes = 48;
   for (uint64_t shake = 1; shake <= kShakes; ++shake) {
     keys.push_back([&, shake](int32_t id) {
-      return (shake % 2 == 0 ? pinned(id) : 0) + bytes_of(id) * (0.6 + 0.8 * static_cast<double>(RandomStream(shake, 0).uniform(static_cast<uint64_t>(id))));
+      return (shake % 2 == 0 ? pinned(id) : 0) +
+             bytes_of(id) * (0.6 + 0.8 * static_cast<double>(RandomStream(shake, 0).uniform(
+                                             static_cast<uint64_t>(id))));
     });
   }
   std::vector<size_t> best;
@@ -307,7 +339,8 @@ void Planner::lay_out() {
     if (static_cast<double>(best_bytes) <= 1.01 * static_cast<double>(p_.live_bytes)) break;
   }
   p_.arena_bytes = mine.empty() ? 0 : best_bytes;
-  for (int32_t id : mine) p_.buffers[static_cast<size_t>(id)].offset = best[static_cast<size_t>(id)];
+  for (int32_t id : mine)
+    p_.buffers[static_cast<size_t>(id)].offset = best[static_cast<size_t>(id)];
 
   std::set<std::string> counted;  // several leaves of one name are one buffer
   for (const Program::Buffer& b : p_.buffers) {
@@ -317,7 +350,9 @@ void Planner::lay_out() {
 }
 
 // Each buffer in turn at the lowest place that is free during its life, the largest key first.
-std::vector<size_t> Planner::offsets_in_order(const std::vector<int32_t>& buffers, const std::function<double(int32_t)>& key, size_t& top) const {
+std::vector<size_t> Planner::offsets_in_order(const std::vector<int32_t>& buffers,
+                                              const std::function<double(int32_t)>& key,
+                                              size_t& top) const {
   std::vector<std::pair<double, int32_t>> sorted;
   for (int32_t id : buffers) sorted.emplace_back(-key(id), id);
   std::ranges::sort(sorted);
@@ -334,7 +369,8 @@ std::vector<size_t> Planner::offsets_in_order(const std::vector<int32_t>& buffer
       offset = std::max(offset, low + o.bytes);
     }
     offsets[static_cast<size_t>(id)] = offset;
-    const auto where = std::ranges::upper_bound(placed, offset, {}, [&](int32_t o) { return offsets[static_cast<size_t>(o)]; });
+    const auto where = std::ranges::upper_bound(
+        placed, offset, {}, [&](int32_t o) { return offsets[static_cast<size_t>(o)]; });
     placed.insert(where, id);
     top = std::max(top, offset + b.bytes);
   }
@@ -343,6 +379,8 @@ std::vector<size_t> Planner::offsets_in_order(const std::vector<int32_t>& buffer
 
 }  // namespace
 
-Program plan(const Graph& graph, const PlanOptions& options) { return Planner(graph, options).run(); }
+Program plan(const Graph& graph, const PlanOptions& options) {
+  return Planner(graph, options).run();
+}
 
 }  // namespace graft

@@ -11,8 +11,9 @@ struct PlanOptions {
   bool in_place = true;  // let outputs overwrite inputs that die
 };
 
-// The program of a graph. Dead nodes are left out; results named by Graph::outputs stay readable until the next run.
-// Throws DeviceError for an op without a kernel, GraphError for assignments that cannot be ordered.
+// The program of a graph. Dead nodes are left out; results named by Graph::outputs stay readable
+// until the next run. Throws DeviceError for an op without a kernel, GraphError for assignments
+// that cannot be ordered.
 Program plan(const Graph& graph, const PlanOptions& options = {});
 
 }  // namespace graft

@@ -1,4 +1,5 @@
-// What the planner emits and the executor runs: every value has a place in memory, every step is written down.
+// What the planner emits and the executor runs: every value has a place in memory, every step is
+// written down.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,8 @@ struct Program {
   struct Buffer {
     Kind kind = Kind::arena;
     size_t bytes = 0;
-    size_t offset = 0;             // arena and workspace only
-    std::string name;              // of the input, parameter or derived value
+    size_t offset = 0;              // arena and workspace only
+    std::string name;               // of the input, parameter or derived value
     int32_t first = -1, last = -1;  // steps between which it is alive (arena and workspace)
   };
   enum class Action : uint8_t {
@@ -43,24 +44,32 @@ struct Program {
   std::vector<Buffer> buffers;
   std::vector<std::vector<int32_t>> place;  // [node][output] -> buffer
   std::vector<int32_t> workspace;           // [node] -> buffer or -1
-  std::vector<bool> once;                   // [node]: computed when the program is bound, not in a run
+  std::vector<bool> once;  // [node]: computed when the program is bound, not in a run
   std::vector<Step> steps;
 
   size_t arena_bytes = 0;       // largest end of a buffer in the arena
   size_t persistent_bytes = 0;  // inputs, parameters, derived values
-  size_t live_bytes = 0;        // the most bytes alive at one step: no plan of this order needs less
-  double flops = 0;             // of one run
+  size_t live_bytes = 0;  // the most bytes alive at one step: no plan of this order needs less
+  double flops = 0;       // of one run
   size_t peak_bytes() const { return persistent_bytes + arena_bytes; }
 };
 
 // Persistent and transient bytes by what they serve.
 struct MemoryParts {
-  size_t weights = 0, adapters = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0, workspace = 0;
+  size_t weights = 0, adapters = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0,
+         workspace = 0;
 };
 MemoryParts memory_parts(const Program& program);
 
 // Bytes alive in the arena after each step, for plots.
 std::vector<size_t> memory_timeline(const Program& program);
+
+// The largest values alive at the peak and where in the model they stand, a line each.
+std::string explain_peak(const Program& program, size_t lines = 8);
+
+// Throws BudgetError where the peak is above a budget in bytes (0: none), with the smallest one that
+// is met and what is alive at the peak.
+void expect_budget(const Program& program, size_t budget);
 
 // One line per step with offsets; stable.
 std::string to_text(const Program& program);

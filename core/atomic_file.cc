@@ -16,7 +16,8 @@ namespace graft {
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   temporary_ = fmt::format("{}.partial-{}", path_, ::getpid());
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd_ < 0) throw FileError("cannot create '{}': {}; does the folder exist?", path_, std::strerror(errno));
+  if (fd_ < 0)
+    throw FileError("cannot create '{}': {}; does the folder exist?", path_, std::strerror(errno));
 }
 
 AtomicFile::~AtomicFile() {
@@ -28,7 +29,9 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::fail(const char* what) {
   const int error = errno;
   throw FileError("cannot {} '{}': {}{}", what, path_, std::strerror(error),
-                  error == ENOSPC || error == EFBIG || error == EDQUOT ? "; make room or choose another folder (nothing was changed)" : "");
+                  error == ENOSPC || error == EFBIG || error == EDQUOT
+                      ? "; make room or choose another folder (nothing was changed)"
+                      : "");
 }
 
 void AtomicFile::write(const void* bytes, size_t size) {

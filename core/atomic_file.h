@@ -6,7 +6,8 @@
 
 namespace graft {
 
-// The file gets its name by commit(); destroyed before that, nothing remains and an older file keeps its content.
+// The file gets its name by commit(); destroyed before that, nothing remains and an older file
+// keeps its content.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);  // throws FileError when the folder cannot be written
@@ -26,6 +27,6 @@ class AtomicFile {
 
 void write_file(const std::string& path, std::string_view content);  // atomically
 std::string read_file(const std::string& path);                      // throws FileError
-void make_folders(const std::string& path);                          // with parents; throws FileError
+void make_folders(const std::string& path);  // with parents; throws FileError
 
 }  // namespace graft

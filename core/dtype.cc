@@ -11,10 +11,10 @@ struct Entry {
   std::string_view name;
   size_t size;
 };
-constexpr std::array kTypes = {
-    Entry{DType::f32, "f32", 4}, Entry{DType::f64, "f64", 8}, Entry{DType::bf16, "bf16", 2},
-    Entry{DType::f16, "f16", 2}, Entry{DType::i32, "i32", 4}, Entry{DType::i64, "i64", 8},
-    Entry{DType::u8, "u8", 1},   Entry{DType::boolean, "bool", 1}};
+constexpr std::array kTypes = {Entry{DType::f32, "f32", 4},   Entry{DType::f64, "f64", 8},
+                               Entry{DType::bf16, "bf16", 2}, Entry{DType::f16, "f16", 2},
+                               Entry{DType::i32, "i32", 4},   Entry{DType::i64, "i64", 8},
+                               Entry{DType::u8, "u8", 1},     Entry{DType::boolean, "bool", 1}};
 }  // namespace
 
 size_t size_of(DType dtype) { return kTypes[static_cast<size_t>(dtype)].size; }

@@ -12,7 +12,7 @@ namespace graft {
 enum class DType : uint8_t { f32, f64, bf16, f16, i32, i64, u8, boolean };
 
 size_t size_of(DType dtype);
-std::string_view name_of(DType dtype);                   // "f32", ..., "bool"
+std::string_view name_of(DType dtype);                    // "f32", ..., "bool"
 std::optional<DType> dtype_named(std::string_view name);  // inverse of name_of
 constexpr bool is_float(DType d) {
   return d == DType::f32 || d == DType::f64 || d == DType::bf16 || d == DType::f16;
@@ -21,21 +21,34 @@ constexpr bool is_float(DType d) {
 template <typename T>
 struct DTypeOf;
 template <>
-struct DTypeOf<float> { static constexpr DType value = DType::f32; };
+struct DTypeOf<float> {
+  static constexpr DType value = DType::f32;
+};
 template <>
-struct DTypeOf<double> { static constexpr DType value = DType::f64; };
+struct DTypeOf<double> {
+  static constexpr DType value = DType::f64;
+};
 template <>
-struct DTypeOf<int32_t> { static constexpr DType value = DType::i32; };
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::i32;
+};
 template <>
-struct DTypeOf<int64_t> { static constexpr DType value = DType::i64; };
+struct DTypeOf<int64_t> {
+  static constexpr DType value = DType::i64;
+};
 template <>
-struct DTypeOf<uint8_t> { static constexpr DType value = DType::u8; };
+struct DTypeOf<uint8_t> {
+  static constexpr DType value = DType::u8;
+};
 template <>
-struct DTypeOf<bool> { static constexpr DType value = DType::boolean; };
+struct DTypeOf<bool> {
+  static constexpr DType value = DType::boolean;
+};
 template <typename T>
 inline constexpr DType dtype_of = DTypeOf<T>::value;
 
-// 16-bit floats as bits. Widening is exact; narrowing rounds to nearest, ties to even; NaN stays NaN.
+// 16-bit floats as bits. Widening is exact; narrowing rounds to nearest, ties to even; NaN stays
+// NaN.
 float bf16_to_float(uint16_t bits);
 uint16_t float_to_bf16(float value);
 float f16_to_float(uint16_t bits);

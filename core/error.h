@@ -1,5 +1,6 @@
 // Typed errors. A message says what was expected, what came, where, and what to do about it.
-// The library throws them at its borders (building, planning, reading files) and never aborts or exits.
+// The library throws them at its borders (building, planning, reading files) and never aborts or
+// exits.
 #pragma once
 
 #include <fmt/format.h>
@@ -15,14 +16,14 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-#define GRAFT_ERROR_TYPE(Name)                                                    \
-  class Name : public Error {                                                     \
-   public:                                                                        \
-    explicit Name(const std::string& message) : Error(message) {}                 \
-    template <typename... Args>                                                   \
-      requires(sizeof...(Args) > 0)                                               \
-    explicit Name(fmt::format_string<Args...> format, Args&&... args)             \
-        : Error(fmt::format(format, std::forward<Args>(args)...)) {}              \
+#define GRAFT_ERROR_TYPE(Name)                                                      \
+  class Name : public Error {                                                       \
+   public:                                                                          \
+    explicit Name(const std::string& message) : Error(message) {}                   \
+    template <typename... Args>                                                     \
+    requires(sizeof...(Args) > 0) explicit Name(fmt::format_string<Args...> format, \
+                                                Args&&... args)                     \
+        : Error(fmt::format(format, std::forward<Args>(args)...)) {}                \
   }
 
 GRAFT_ERROR_TYPE(ShapeError);   // operand shapes do not fit an op

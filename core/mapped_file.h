@@ -1,4 +1,5 @@
-// A file's bytes in memory without reading it. The mapping is private: whoever writes to it changes a copy of the page, never the file.
+// A file's bytes in memory without reading it. The mapping is private: whoever writes to it changes
+// a copy of the page, never the file.
 #pragma once
 
 #include <cstddef>

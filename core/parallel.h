@@ -1,5 +1,5 @@
-// Work split over threads. Work is always split over outputs and every output is computed the same way whatever the number of
-// threads, so results do not depend on it.
+// Work split over threads. Work is always split over outputs and every output is computed the same
+// way whatever the number of threads, so results do not depend on it.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,9 @@ namespace detail {
 void run_partition(int64_t n, int64_t grain, void* context, void (*body)(void*, int64_t, int64_t));
 }
 
-// Calls body(begin, end) on disjoint ranges that cover [0, n), each at least `grain` long where n allows. Serial when one range
-// suffices or when called from inside a parallel_for. Never allocates. The body must not throw.
+// Calls body(begin, end) on disjoint ranges that cover [0, n), each at least `grain` long where n
+// allows. Serial when one range suffices or when called from inside a parallel_for. Never
+// allocates. The body must not throw.
 template <typename Body>
 void parallel_for(int64_t n, int64_t grain, Body&& body) {
   using Callable = std::remove_reference_t<Body>;

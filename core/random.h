@@ -1,6 +1,6 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11).
-// A number is a function of (seed, stream, step, index) alone, so a recomputed mask is the same mask and results do not
-// depend on the number of threads.
+// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
+// 1, 2, 3", SC11). A number is a function of (seed, stream, step, index) alone, so a recomputed
+// mask is the same mask and results do not depend on the number of threads.
 #pragma once
 
 #include <array>
@@ -25,16 +25,20 @@ inline PhiloxBlock philox(PhiloxBlock counter, uint32_t key0, uint32_t key1) {
   return counter;
 }
 
-// One random function of an index. `stream` tells users apart (a node, a parameter), `step` the training step.
+// One random function of an index. `stream` tells users apart (a node, a parameter), `step` the
+// training step.
 class RandomStream {
  public:
   RandomStream(uint64_t seed, uint64_t stream, uint64_t step = 0)
-      : key0_(static_cast<uint32_t>(seed)), key1_(static_cast<uint32_t>(seed >> 32)),
-        stream_(static_cast<uint32_t>(stream ^ (stream >> 32))), step_(static_cast<uint32_t>(step)) {}
+      : key0_(static_cast<uint32_t>(seed)),
+        key1_(static_cast<uint32_t>(seed >> 32)),
+        stream_(static_cast<uint32_t>(stream ^ (stream >> 32))),
+        step_(static_cast<uint32_t>(step)) {}
 
   uint32_t bits(uint64_t index) const { return block(index / 4)[index % 4]; }
   PhiloxBlock block(uint64_t i) const {
-    return philox({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), stream_, step_}, key0_, key1_);
+    return philox({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), stream_, step_}, key0_,
+                  key1_);
   }
   // In [0, 1), 24 bits.
   float uniform(uint64_t index) const { return static_cast<float>(bits(index) >> 8) * 0x1p-24f; }

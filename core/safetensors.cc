@@ -13,13 +13,19 @@
 namespace graft {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "safetensors stores little-endian numbers");
+static_assert(std::endian::native == std::endian::little,
+              "safetensors stores little-endian numbers");
 
 constexpr size_t kMaxHeader = 100'000'000;  // as the reference library
 
-constexpr std::array<std::pair<std::string_view, DType>, 8> kNames = {{{"F32", DType::f32}, {"F64", DType::f64},
-    {"BF16", DType::bf16}, {"F16", DType::f16}, {"I32", DType::i32}, {"I64", DType::i64}, {"U8", DType::u8},
-    {"BOOL", DType::boolean}}};
+constexpr std::array<std::pair<std::string_view, DType>, 8> kNames = {{{"F32", DType::f32},
+                                                                       {"F64", DType::f64},
+                                                                       {"BF16", DType::bf16},
+                                                                       {"F16", DType::f16},
+                                                                       {"I32", DType::i32},
+                                                                       {"I64", DType::i64},
+                                                                       {"U8", DType::u8},
+                                                                       {"BOOL", DType::boolean}}};
 
 std::string_view file_name_of(DType dtype) {
   return std::ranges::find(kNames, dtype, &std::pair<std::string_view, DType>::second)->first;
@@ -32,30 +38,39 @@ struct Entry {
   size_t begin, end;
 };
 
-Entry read_entry(const std::string& name, const Json& v, size_t data_size, const std::string& source) {
+Entry read_entry(const std::string& name, const Json& v, size_t data_size,
+                 const std::string& source) {
   const std::string where = source + ": tensor '" + name + "'";
   const auto type_name = json_field<std::string>(v, "dtype", where);
-  const auto known = std::ranges::find(kNames, type_name, [](const auto& n) { return std::string(n.first); });
+  const auto known =
+      std::ranges::find(kNames, type_name, [](const auto& n) { return std::string(n.first); });
   if (known == kNames.end()) throw FileError("{}: the type '{}' is not known", where, type_name);
   const auto dims = json_field<std::vector<int64_t>>(v, "shape", where);
   const auto range = json_field<std::vector<int64_t>>(v, "data_offsets", where);
-  if (dims.size() > Shape::kMaxRank) throw FileError("{}: {} dimensions, at most {} are supported", where, dims.size(), Shape::kMaxRank);
-  if (range.size() != 2 || range[0] < 0 || range[1] < range[0] || static_cast<size_t>(range[1]) > data_size) {
-    throw FileError("{}: data_offsets [{}] do not lie in the {} bytes of data", where, fmt::join(range, ", "), data_size);
+  if (dims.size() > Shape::kMaxRank)
+    throw FileError("{}: {} dimensions, at most {} are supported", where, dims.size(),
+                    Shape::kMaxRank);
+  if (range.size() != 2 || range[0] < 0 || range[1] < range[0] ||
+      static_cast<size_t>(range[1]) > data_size) {
+    throw FileError("{}: data_offsets [{}] do not lie in the {} bytes of data", where,
+                    fmt::join(range, ", "), data_size);
   }
   uint64_t bytes = size_of(known->second);
   for (int64_t d : dims) {
-    if (d < 0) throw FileError("{}: shape [{}] has a negative dimension", where, fmt::join(dims, ", "));
+    if (d < 0)
+      throw FileError("{}: shape [{}] has a negative dimension", where, fmt::join(dims, ", "));
     if (d != 0 && bytes > (std::numeric_limits<uint64_t>::max() >> 1) / static_cast<uint64_t>(d)) {
       throw FileError("{}: shape [{}] is too large", where, fmt::join(dims, ", "));
     }
     bytes *= static_cast<uint64_t>(d);
   }
   if (bytes != static_cast<uint64_t>(range[1] - range[0])) {
-    throw FileError("{}: {} of shape [{}] takes {} bytes, but data_offsets [{}] hold {}", where, type_name,
-                    fmt::join(dims, ", "), bytes, fmt::join(range, ", "), range[1] - range[0]);
+    throw FileError("{}: {} of shape [{}] takes {} bytes, but data_offsets [{}] hold {}", where,
+                    type_name, fmt::join(dims, ", "), bytes, fmt::join(range, ", "),
+                    range[1] - range[0]);
   }
-  return {name, known->second, Shape(dims), static_cast<size_t>(range[0]), static_cast<size_t>(range[1])};
+  return {name, known->second, Shape(dims), static_cast<size_t>(range[0]),
+          static_cast<size_t>(range[1])};
 }
 
 }  // namespace
@@ -65,15 +80,19 @@ SafeTensors SafeTensors::open(const std::string& path) {
   return parse(file->bytes(), file, path);
 }
 
-SafeTensors SafeTensors::parse(std::span<std::byte> bytes, std::shared_ptr<const void> owner, std::string source) {
+SafeTensors SafeTensors::parse(std::span<std::byte> bytes, std::shared_ptr<const void> owner,
+                               std::string source) {
   SafeTensors st;
   st.source_ = std::move(source);
   uint64_t header_size = 0;
-  if (bytes.size() < 8) throw FileError("{}: {} bytes are too few for a safetensors file", st.source_, bytes.size());
+  if (bytes.size() < 8)
+    throw FileError("{}: {} bytes are too few for a safetensors file", st.source_, bytes.size());
   std::memcpy(&header_size, bytes.data(), 8);
   if (header_size > kMaxHeader || header_size > bytes.size() - 8) {
-    throw FileError("{}: the header should take {} bytes, but only {} follow; the file is truncated or not safetensors",
-                    st.source_, header_size, bytes.size() - 8);
+    throw FileError(
+        "{}: the header should take {} bytes, but only {} follow; the file is truncated or not "
+        "safetensors",
+        st.source_, header_size, bytes.size() - 8);
   }
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8, header_size);
   const Json header = parse_json(text, st.source_ + " (header)");
@@ -85,23 +104,29 @@ SafeTensors SafeTensors::parse(std::span<std::byte> bytes, std::shared_ptr<const
     if (name == "__metadata__") {
       if (!v.is_object()) throw FileError("{}: __metadata__ is not an object", st.source_);
       for (const auto& [key, item] : v.items()) {
-        if (!item.is_string()) throw FileError("{}: __metadata__ '{}' is not a string", st.source_, key);
+        if (!item.is_string())
+          throw FileError("{}: __metadata__ '{}' is not a string", st.source_, key);
         st.metadata_[key] = item.get<std::string>();
       }
     } else {
       entries.push_back(read_entry(name, v, data.size(), st.source_));
     }
   }
-  std::ranges::sort(entries, [](const Entry& a, const Entry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
+  std::ranges::sort(entries, [](const Entry& a, const Entry& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
   size_t at = 0;
   for (const Entry& e : entries) {
     if (e.begin != at) {
-      throw FileError("{}: tensor '{}' begins at byte {} of the data, expected {}: tensors overlap or leave a hole", st.source_,
-                      e.name, e.begin, at);
+      throw FileError(
+          "{}: tensor '{}' begins at byte {} of the data, expected {}: tensors overlap or leave a "
+          "hole",
+          st.source_, e.name, e.begin, at);
     }
     at = e.end;
   }
-  if (at != data.size()) throw FileError("{}: {} bytes follow the last tensor", st.source_, data.size() - at);
+  if (at != data.size())
+    throw FileError("{}: {} bytes follow the last tensor", st.source_, data.size() - at);
   for (const Entry& e : entries) {
     std::byte* p = data.data() + e.begin;
     Tensor t(e.dtype, e.shape, p, owner);
@@ -110,7 +135,8 @@ SafeTensors SafeTensors::parse(std::span<std::byte> bytes, std::shared_ptr<const
       t = Tensor(e.dtype, e.shape);
       std::memcpy(t.bytes(), p, e.end - e.begin);
     }
-    if (!st.tensors_.emplace(e.name, std::move(t)).second) throw FileError("{}: tensor '{}' is listed twice", st.source_, e.name);
+    if (!st.tensors_.emplace(e.name, std::move(t)).second)
+      throw FileError("{}: tensor '{}' is listed twice", st.source_, e.name);
   }
   return st;
 }
@@ -133,9 +159,10 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
   size_t at = 0;
   for (const auto* entry : order) {
     const Tensor& t = entry->second;
-    header[entry->first] = {{"dtype", file_name_of(t.dtype())},
-                            {"shape", std::vector<int64_t>(t.shape().dims().begin(), t.shape().dims().end())},
-                            {"data_offsets", {at, at + t.size_bytes()}}};
+    header[entry->first] = {
+        {"dtype", file_name_of(t.dtype())},
+        {"shape", std::vector<int64_t>(t.shape().dims().begin(), t.shape().dims().end())},
+        {"data_offsets", {at, at + t.size_bytes()}}};
     at += t.size_bytes();
   }
   std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);

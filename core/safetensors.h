@@ -1,4 +1,5 @@
-// The safetensors format: an 8-byte length, a JSON header, tensor bytes. Files are untrusted: every size and offset is checked.
+// The safetensors format: an 8-byte length, a JSON header, tensor bytes. Files are untrusted: every
+// size and offset is checked.
 #pragma once
 
 #include <map>
@@ -15,10 +16,12 @@ namespace graft {
 
 class SafeTensors {
  public:
-  // Maps the file; tensors share the mapping. Throws FileError that names the file and what is wrong with it.
+  // Maps the file; tensors share the mapping. Throws FileError that names the file and what is
+  // wrong with it.
   static SafeTensors open(const std::string& path);
   // The same for bytes in memory, kept alive by `owner`; `source` names them in errors.
-  static SafeTensors parse(std::span<std::byte> bytes, std::shared_ptr<const void> owner, std::string source);
+  static SafeTensors parse(std::span<std::byte> bytes, std::shared_ptr<const void> owner,
+                           std::string source);
 
   bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
   const Tensor& tensor(std::string_view name) const;  // throws FileError when there is none

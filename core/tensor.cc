@@ -10,28 +10,51 @@ namespace {
 
 double load(DType dtype, const void* bytes, int64_t i) {
   switch (dtype) {
-    case DType::f32: return static_cast<const float*>(bytes)[i];
-    case DType::f64: return static_cast<const double*>(bytes)[i];
-    case DType::bf16: return bf16_to_float(static_cast<const uint16_t*>(bytes)[i]);
-    case DType::f16: return f16_to_float(static_cast<const uint16_t*>(bytes)[i]);
-    case DType::i32: return static_cast<const int32_t*>(bytes)[i];
-    case DType::i64: return static_cast<double>(static_cast<const int64_t*>(bytes)[i]);
+    case DType::f32:
+      return static_cast<const float*>(bytes)[i];
+    case DType::f64:
+      return static_cast<const double*>(bytes)[i];
+    case DType::bf16:
+      return bf16_to_float(static_cast<const uint16_t*>(bytes)[i]);
+    case DType::f16:
+      return f16_to_float(static_cast<const uint16_t*>(bytes)[i]);
+    case DType::i32:
+      return static_cast<const int32_t*>(bytes)[i];
+    case DType::i64:
+      return static_cast<double>(static_cast<const int64_t*>(bytes)[i]);
     case DType::u8:
-    case DType::boolean: return static_cast<const uint8_t*>(bytes)[i];
+    case DType::boolean:
+      return static_cast<const uint8_t*>(bytes)[i];
   }
   return 0;
 }
 
 void store(DType dtype, void* bytes, int64_t i, double v) {
   switch (dtype) {
-    case DType::f32: static_cast<float*>(bytes)[i] = static_cast<float>(v); break;
-    case DType::f64: static_cast<double*>(bytes)[i] = v; break;
-    case DType::bf16: static_cast<uint16_t*>(bytes)[i] = float_to_bf16(static_cast<float>(v)); break;
-    case DType::f16: static_cast<uint16_t*>(bytes)[i] = float_to_f16(static_cast<float>(v)); break;
-    case DType::i32: static_cast<int32_t*>(bytes)[i] = static_cast<int32_t>(v); break;
-    case DType::i64: static_cast<int64_t*>(bytes)[i] = static_cast<int64_t>(v); break;
-    case DType::u8: static_cast<uint8_t*>(bytes)[i] = static_cast<uint8_t>(v); break;
-    case DType::boolean: static_cast<uint8_t*>(bytes)[i] = v != 0; break;
+    case DType::f32:
+      static_cast<float*>(bytes)[i] = static_cast<float>(v);
+      break;
+    case DType::f64:
+      static_cast<double*>(bytes)[i] = v;
+      break;
+    case DType::bf16:
+      static_cast<uint16_t*>(bytes)[i] = float_to_bf16(static_cast<float>(v));
+      break;
+    case DType::f16:
+      static_cast<uint16_t*>(bytes)[i] = float_to_f16(static_cast<float>(v));
+      break;
+    case DType::i32:
+      static_cast<int32_t*>(bytes)[i] = static_cast<int32_t>(v);
+      break;
+    case DType::i64:
+      static_cast<int64_t*>(bytes)[i] = static_cast<int64_t>(v);
+      break;
+    case DType::u8:
+      static_cast<uint8_t*>(bytes)[i] = static_cast<uint8_t>(v);
+      break;
+    case DType::boolean:
+      static_cast<uint8_t*>(bytes)[i] = v != 0;
+      break;
   }
 }
 
@@ -81,7 +104,8 @@ Tensor Tensor::cast(DType dtype) const {
   const bool exact_int = dtype_ == DType::i64 && (dtype == DType::i32);
   for (int64_t i = 0, n = elements(); i < n; ++i) {
     if (exact_int) {
-      static_cast<int32_t*>(t.bytes_)[i] = static_cast<int32_t>(static_cast<const int64_t*>(bytes_)[i]);
+      static_cast<int32_t*>(t.bytes_)[i] =
+          static_cast<int32_t>(static_cast<const int64_t*>(bytes_)[i]);
     } else {
       store(dtype, t.bytes_, i, load(dtype_, bytes_, i));
     }

@@ -1,4 +1,5 @@
-// Bytes with a type and a shape. A Tensor knows no gradients and no graph; it is contiguous and row-major.
+// Bytes with a type and a shape. A Tensor knows no gradients and no graph; it is contiguous and
+// row-major.
 #pragma once
 
 #include <cstring>
@@ -14,7 +15,8 @@ namespace graft {
 
 enum class Device : uint8_t { cpu, cuda };
 
-// A cheap handle: copies share the bytes. The owner keeps whatever holds them alive (heap, file mapping, arena).
+// A cheap handle: copies share the bytes. The owner keeps whatever holds them alive (heap, file
+// mapping, arena).
 class Tensor {
  public:
   Tensor() = default;
@@ -38,7 +40,9 @@ class Tensor {
   }
   static Tensor scalar(float value) { return from<float>({}, std::span<const float>(&value, 1)); }
 
-  bool empty() const { return bytes_ == nullptr; }  // default-constructed, not merely without elements
+  bool empty() const {
+    return bytes_ == nullptr;
+  }  // default-constructed, not merely without elements
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
   int64_t elements() const { return shape_.elements(); }
@@ -69,7 +73,7 @@ class Tensor {
 
   Tensor clone() const;                       // own copy of the bytes
   Tensor reshaped(const Shape& shape) const;  // same bytes, same number of elements
-  Tensor cast(DType dtype) const;             // converts; the same handle when the type fits already
+  Tensor cast(DType dtype) const;  // converts; the same handle when the type fits already
 
  private:
   void check(DType wanted) const {
@@ -83,7 +87,8 @@ class Tensor {
   std::shared_ptr<const void> owner_;
 };
 
-// Zeroed memory at a 64-byte boundary (2 MiB and huge pages for large blocks); throws Error when there is none.
+// Zeroed memory at a 64-byte boundary (2 MiB and huge pages for large blocks); throws Error when
+// there is none.
 std::shared_ptr<void> allocate_aligned(size_t bytes);
 
 }  // namespace graft

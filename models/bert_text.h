@@ -1,4 +1,5 @@
-// Text as BERT sees it: cleaned, lower-cased, without accents, split into words, every character with its place in the source.
+// Text as BERT sees it: cleaned, lower-cased, without accents, split into words, every character
+// with its place in the source.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,8 @@ struct BertTextOptions {
 std::vector<char32_t> decode_utf8(std::string_view text);
 void append_utf8(std::string& out, char32_t code);
 
-Characters normalize_bert(const std::vector<char32_t>& text, int64_t first, const BertTextOptions& options);
+Characters normalize_bert(const std::vector<char32_t>& text, int64_t first,
+                          const BertTextOptions& options);
 // Words between white space; every punctuation character is a word of its own.
 std::vector<Characters> split_bert(const Characters& text);
 

@@ -44,10 +44,8 @@ class EncoderBuilder {
       b_.layer = -1;
       b_.mark(Role::final_hidden, x);
       b_.output("last_hidden", x);
-      if (o_.head == Head::none && c_.model_type != "distilbert")
-        b_.output("pooler", pooled(x, "pooler.dense", "tanh"));
-      if (o_.head == Head::classification && c_.model_type == "bert")
-        x = pooled(x, "pooler.dense", "tanh");
+      if (o_.head == Head::none && c_.model_type != "distilbert") b_.output("pooler", pooler(x));
+      if (o_.head == Head::classification && c_.model_type == "bert") x = pooler(x);
     }
     head(x);
     return b_.finish();
@@ -114,10 +112,13 @@ class EncoderBuilder {
     if (o_.hidden_states) b_.output(fmt::format("hidden/{}", i), x);
   }
 
-  // The first token through a linear layer and an activation.
-  Value pooled(Value x, std::string_view name, std::string_view activation) {
-    const Value first = ops::reshape(b_, ops::slice(b_, x, 1, 0, 1), {o_.batch, c_.hidden});
-    return ops::activation(b_, nn::linear(b_, first, name, c_.hidden), activation);
+  // The first token.
+  Value first(Value x) {
+    return ops::reshape(b_, ops::slice(b_, x, 1, 0, 1), {o_.batch, c_.hidden});
+  }
+
+  Value pooler(Value x) {
+    return ops::tanh(b_, nn::linear(b_, first(x), "pooler.dense", c_.hidden));
   }
 
   int64_t labels() const {
@@ -138,13 +139,18 @@ class EncoderBuilder {
       case Head::none:
         return;
       case Head::classification:
-        if (c_.model_type == "roberta") x = pooled(x, "classifier.dense", "tanh");
-        if (c_.model_type == "distilbert") x = pooled(x, "pre_classifier", "relu");
-        x = nn::linear(b_, x, c_.model_type == "roberta" ? "classifier.out_proj" : "classifier",
-                       labels());
+        if (c_.model_type == "roberta") {
+          x = ops::tanh(b_, fresh_linear(first(x), "classifier.dense", c_.hidden));
+          x = fresh_linear(x, "classifier.out_proj", labels());
+        } else if (c_.model_type == "distilbert") {
+          x = ops::relu(b_, fresh_linear(first(x), "pre_classifier", c_.hidden));
+          x = fresh_linear(x, "classifier", labels());
+        } else {
+          x = fresh_linear(x, "classifier", labels());
+        }
         break;
       case Head::tokens:
-        x = nn::linear(b_, x, "classifier", labels());
+        x = fresh_linear(x, "classifier", labels());
         break;
       case Head::masked_lm:
         x = masked_lm(x);
@@ -152,7 +158,7 @@ class EncoderBuilder {
       case Head::mean_pooled:
         x = mean_pool(x);
         b_.output("embedding", x);
-        x = fresh_classifier(x);
+        x = fresh_linear(x, "classifier", labels());
         break;
     }
     b_.mark(Role::head, x);
@@ -161,13 +167,13 @@ class EncoderBuilder {
 
   // Not part of the pretrained model: drawn N(0, 0.02) with zero bias where a file does not bring
   // it.
-  Value fresh_classifier(Value x) {
-    const auto scope = b_.scope("classifier");
+  Value fresh_linear(Value x, std::string_view name, int64_t out) {
+    const auto scope = b_.scope(name);
     const Value w = b_.param({.name = b_.path("weight"),
-                              .type = {DType::f32, {labels(), c_.hidden}},
+                              .type = {DType::f32, {out, c_.hidden}},
                               .init = Init::normal(0.02)});
-    const Value bias = b_.param(
-        {.name = b_.path("bias"), .type = {DType::f32, {labels()}}, .init = Init::zeros()});
+    const Value bias =
+        b_.param({.name = b_.path("bias"), .type = {DType::f32, {out}}, .init = Init::zeros()});
     return ops::linear(b_, x, w, bias);
   }
 
@@ -205,6 +211,16 @@ Head head_of(const ModelConfig& config) {
       a);
 }
 
+Head task_head(const ModelConfig& config) {
+  return config.architecture.ends_with("ForSequenceClassification") ? Head::classification
+                                                                    : Head::mean_pooled;
+}
+
+int64_t longest_row(const ModelConfig& config) {
+  // RoBERTa counts positions from pad_id + 1.
+  return config.max_positions - (config.model_type == "roberta" ? config.pad_id + 1 : 0);
+}
+
 std::string encoder_prefix(const ModelConfig& config, Head head) {
   return head == Head::none || head == Head::mean_pooled ? "" : config.model_type + ".";
 }
@@ -236,12 +252,14 @@ std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int
 
 void fill_encoder_inputs(const ModelConfig& config, std::span<const EncoderRow> rows,
                          int64_t length, int64_t virtual_tokens,
-                         const std::function<Tensor&(const std::string&)>& input) {
+                         const std::function<Tensor*(const std::string&)>& input) {
+  auto data = [&](const char* name) {
+    Tensor* t = input(name);
+    return t == nullptr ? nullptr : t->data<int64_t>();
+  };
+  int64_t *ids = data("input_ids"), *mask = data("attention_mask"), *pool = data("pool_mask"),
+          *types = data("token_type_ids");
   const int64_t v = virtual_tokens, T = length + v;
-  auto* ids = input("input_ids").data<int64_t>();
-  auto* mask = input("attention_mask").data<int64_t>();
-  auto* pool = input("pool_mask").data<int64_t>();
-  int64_t* types = config.token_types > 0 ? input("token_type_ids").data<int64_t>() : nullptr;
   for (size_t r = 0; r < rows.size(); ++r) {
     const EncoderRow& x = rows[r];
     for (int64_t t = 0; t < T; ++t) {
@@ -250,13 +268,13 @@ void fill_encoder_inputs(const ModelConfig& config, std::span<const EncoderRow> 
       const bool real = t >= v && from < x.ids.size();
       ids[at] = real ? x.ids[from] : t < v ? config.pad_id + 1 : config.pad_id;
       mask[at] = real || t < v;
-      pool[at] = real;
+      if (pool != nullptr) pool[at] = real;
       if (types != nullptr) types[at] = real && !x.types.empty() ? x.types[from] : 0;
     }
   }
-  const std::vector<int64_t> positions = position_ids(config, input("input_ids").span<int64_t>(),
-                                                      static_cast<int64_t>(rows.size()), T);
-  std::ranges::copy(positions, input("position_ids").data<int64_t>());
+  const std::vector<int64_t> positions = position_ids(
+      config, {ids, rows.size() * static_cast<size_t>(T)}, static_cast<int64_t>(rows.size()), T);
+  std::ranges::copy(positions, data("position_ids"));
 }
 
 void load_parameters(const std::string& folder, const Graph& graph, ParamStore& store) {
@@ -278,7 +296,9 @@ void load_parameters(const std::string& folder, const Graph& graph, ParamStore& 
       throw FileError("{}: there is no tensor '{}', which the model needs ({})", file.source(),
                       p.name, p.type.str());
     }
-    if (t->shape() != p.type.shape || !is_float(t->dtype())) {
+    const bool fits = t->shape() == p.type.shape && is_float(t->dtype());
+    if (!fits && p.init.kind != Init::Kind::given) continue;
+    if (!fits) {
       throw FileError(
           "{}: tensor '{}' should be {} but is {}{}; do config.json and the weights belong "
           "together?",

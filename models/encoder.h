@@ -24,6 +24,9 @@ enum class Head : uint8_t {
 
 // The head of config.architecture. Throws UsageError for a class that is not known.
 Head head_of(const ModelConfig& config);
+// The head under which a task is trained: the class's own where it classifies sequences, else
+// mean_pooled.
+Head task_head(const ModelConfig& config);
 
 struct EncoderOptions {
   int64_t batch = 1, length = 1;
@@ -47,20 +50,24 @@ std::string encoder_prefix(const ModelConfig& config, Head head);
 std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int64_t> input_ids,
                                   int64_t batch, int64_t length);
 
+// Tokens that fit into one row.
+int64_t longest_row(const ModelConfig& config);
+
 // One row of a batch, without padding; types may be empty (all 0).
 struct EncoderRow {
   std::span<const int64_t> ids, types;
 };
 
-// Writes the inputs of a mean-pooled encoder for a batch padded to `length` behind `virtual_tokens`
-// rows of any id, which are visible but not part of the mean. `input` gives the tensor of a name.
+// Writes the inputs of an encoder for a batch padded to `length` behind `virtual_tokens` rows of
+// any id, which are visible but not part of the mean. `input` gives the tensor of a name, null
+// where the graph has no such input.
 void fill_encoder_inputs(const ModelConfig& config, std::span<const EncoderRow> rows,
                          int64_t length, int64_t virtual_tokens,
-                         const std::function<Tensor&(const std::string&)>& input);
+                         const std::function<Tensor*(const std::string&)>& input);
 
 // Fills the store with the parameters of a graph from model.safetensors of a folder. 16-bit floats
 // are widened. Tensors named as in a bare encoder or below a class prefix both match. Parameters of
-// a fresh head may be absent: they keep their initializer. Throws FileError.
+// a head may be absent or made for other labels: they keep their initializer. Throws FileError.
 void load_parameters(const std::string& folder, const Graph& graph, ParamStore& store);
 
 }  // namespace graft

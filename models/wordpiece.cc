@@ -1,4 +1,5 @@
-// WordPiece: the longest piece of the vocabulary that a word begins with, again and again (Hugging Face tokenizers' BERT pipeline).
+// WordPiece: the longest piece of the vocabulary that a word begins with, again and again (Hugging
+// Face tokenizers' BERT pipeline).
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -20,7 +21,7 @@ struct AddedToken {
   bool special, left_strip, right_strip, single_word;
 };
 
-struct Piece {  // of the template around one or two texts
+struct Piece {   // of the template around one or two texts
   int sequence;  // 0, 1; -1: a special token
   int64_t id, type;
 };
@@ -30,11 +31,13 @@ class WordPiece : public Tokenizer {
   void load_json(const std::string& file) {
     const Json j = parse_json_file(file);
     const Json& model = object(j, "model", file);
-    if (const auto type = json_field<std::string>(model, "type", file, "WordPiece"); type != "WordPiece") {
+    if (const auto type = json_field<std::string>(model, "type", file, "WordPiece");
+        type != "WordPiece") {
       throw UsageError("{}: the tokenizer model '{}' is not known; known: WordPiece", file, type);
     }
     for (const auto& [token, id] : object(model, "vocab", file).items()) {
-      if (!id.is_number_integer()) throw FileError("{}: the id of '{}' is not an integer", file, token);
+      if (!id.is_number_integer())
+        throw FileError("{}: the id of '{}' is not an integer", file, token);
       add(token, id.get<int64_t>(), file);
     }
     unknown_ = json_field<std::string>(model, "unk_token", file, "[UNK]");
@@ -43,7 +46,8 @@ class WordPiece : public Tokenizer {
     read_normalizer(j, file);
     read_added(j, file);
     finish(file);
-    if (j.contains("post_processor") && j.at("post_processor").is_object()) read_template(j.at("post_processor"), file);
+    if (j.contains("post_processor") && j.at("post_processor").is_object())
+      read_template(j.at("post_processor"), file);
   }
 
   void load_vocabulary(const std::string& folder) {
@@ -57,12 +61,15 @@ class WordPiece : public Tokenizer {
       at = end + 1;
     }
     bool lower = true;
-    if (const std::string config = folder + "/tokenizer_config.json"; std::filesystem::exists(config)) {
+    if (const std::string config = folder + "/tokenizer_config.json";
+        std::filesystem::exists(config)) {
       lower = json_field<bool>(parse_json_file(config), "do_lower_case", config, true);
     }
     options_.lowercase = options_.strip_accents = lower;
     for (const char* token : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}) {
-      if (vocabulary_.contains(token)) added_.push_back({decode_utf8(token), token, vocabulary_.at(token), true, false, false, false});
+      if (vocabulary_.contains(token))
+        added_.push_back(
+            {decode_utf8(token), token, vocabulary_.at(token), true, false, false, false});
     }
     finish(file);
   }
@@ -77,7 +84,8 @@ class WordPiece : public Tokenizer {
     return assemble(single_, a, {});
   }
 
-  Encoding encode_pair(std::string_view first, std::string_view second, int64_t max_length) const override {
+  Encoding encode_pair(std::string_view first, std::string_view second,
+                       int64_t max_length) const override {
     Encoding a = words(first), b = words(second);
     if (max_length > 0) {
       const auto room = std::max<int64_t>(0, max_length - specials(pair_));
@@ -106,10 +114,13 @@ class WordPiece : public Tokenizer {
       std::string token = tokens_[static_cast<size_t>(id)];
       if (!first) token = token.starts_with(prefix_) ? token.substr(prefix_.size()) : " " + token;
       first = false;
-      static const std::pair<const char*, const char*> cleanup[] = {{" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"},
-          {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+      static const std::pair<const char*, const char*> cleanup[] = {
+          {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+          {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+          {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
       for (const auto& [from, to] : cleanup) {
-        for (size_t at = 0; (at = token.find(from, at)) != std::string::npos; at += std::string_view(to).size()) {
+        for (size_t at = 0; (at = token.find(from, at)) != std::string::npos;
+             at += std::string_view(to).size()) {
           token.replace(at, std::string_view(from).size(), to);
         }
       }
@@ -124,7 +135,8 @@ class WordPiece : public Tokenizer {
  private:
   static const Json& object(const Json& j, const char* key, const std::string& file) {
     const auto it = j.find(key);
-    if (it == j.end() || !it->is_object()) throw FileError("{}: the field '{}' is missing or not an object", file, key);
+    if (it == j.end() || !it->is_object())
+      throw FileError("{}: the field '{}' is missing or not an object", file, key);
     return *it;
   }
 
@@ -139,7 +151,8 @@ class WordPiece : public Tokenizer {
   void read_normalizer(const Json& j, const std::string& file) {
     const auto it = j.find("normalizer");
     if (it == j.end() || !it->is_object()) return;
-    if (const auto type = json_field<std::string>(*it, "type", file, ""); type != "BertNormalizer") {
+    if (const auto type = json_field<std::string>(*it, "type", file, "");
+        type != "BertNormalizer") {
       throw UsageError("{}: the normalizer '{}' is not known; known: BertNormalizer", file, type);
     }
     options_.clean_text = json_field<bool>(*it, "clean_text", file, true);
@@ -156,17 +169,21 @@ class WordPiece : public Tokenizer {
       const auto id = json_field<int64_t>(t, "id", file);
       if (text.empty()) throw FileError("{}: an added token has no content", file);
       add(text, id, file);
-      added_.push_back({decode_utf8(text), text, id, json_field<bool>(t, "special", file, false), json_field<bool>(t, "lstrip", file, false),
-                        json_field<bool>(t, "rstrip", file, false), json_field<bool>(t, "single_word", file, false)});
+      added_.push_back({decode_utf8(text), text, id, json_field<bool>(t, "special", file, false),
+                        json_field<bool>(t, "lstrip", file, false),
+                        json_field<bool>(t, "rstrip", file, false),
+                        json_field<bool>(t, "single_word", file, false)});
     }
   }
 
   void finish(const std::string& file) {
-    if (!vocabulary_.contains(unknown_)) throw FileError("{}: the vocabulary has no '{}'", file, unknown_);
+    if (!vocabulary_.contains(unknown_))
+      throw FileError("{}: the vocabulary has no '{}'", file, unknown_);
     for (const AddedToken& t : added_) {
       if (t.special) special_.emplace(t.id, true);
     }
-    std::ranges::stable_sort(added_, std::greater{}, [](const AddedToken& t) { return t.content.size(); });
+    std::ranges::stable_sort(added_, std::greater{},
+                             [](const AddedToken& t) { return t.content.size(); });
     const int64_t cls = id_of("[CLS]", -1), sep = id_of("[SEP]", -1);
     if (cls >= 0 && sep >= 0) {
       single_ = {{-1, cls, 0}, {0, 0, 0}, {-1, sep, 0}};
@@ -180,20 +197,27 @@ class WordPiece : public Tokenizer {
   void read_template(const Json& p, const std::string& file) {
     const auto type = json_field<std::string>(p, "type", file, "");
     if (type == "BertProcessing") return;  // finish() made its template
-    if (type != "TemplateProcessing") throw UsageError("{}: the post-processor '{}' is not known; known: BertProcessing, TemplateProcessing", file, type);
+    if (type != "TemplateProcessing")
+      throw UsageError(
+          "{}: the post-processor '{}' is not known; known: BertProcessing, TemplateProcessing",
+          file, type);
     auto read = [&](const char* key) {
       std::vector<Piece> pieces;
       const auto it = p.find(key);
-      if (it == p.end() || !it->is_array()) throw FileError("{}: the template '{}' is missing", file, key);
+      if (it == p.end() || !it->is_array())
+        throw FileError("{}: the template '{}' is missing", file, key);
       for (const Json& item : *it) {
         if (item.contains("Sequence")) {
           const Json& s = item.at("Sequence");
-          pieces.push_back({json_field<std::string>(s, "id", file) == "B", 0, json_field<int64_t>(s, "type_id", file)});
+          pieces.push_back({json_field<std::string>(s, "id", file) == "B", 0,
+                            json_field<int64_t>(s, "type_id", file)});
         } else if (item.contains("SpecialToken")) {
           const Json& s = item.at("SpecialToken");
           const auto token = json_field<std::string>(s, "id", file);
           const int64_t id = id_of(token, -1);
-          if (id < 0) throw FileError("{}: the template names '{}', which the vocabulary does not have", file, token);
+          if (id < 0)
+            throw FileError("{}: the template names '{}', which the vocabulary does not have", file,
+                            token);
           pieces.push_back({-1, id, json_field<int64_t>(s, "type_id", file)});
         }
       }
@@ -239,27 +263,37 @@ class WordPiece : public Tokenizer {
     return out;
   }
 
-  static void push(Encoding& e, int64_t id, std::string token, int64_t begin, int64_t end, bool special) {
+  static void push(Encoding& e, int64_t id, std::string token, int64_t begin, int64_t end,
+                   bool special) {
     e.ids.push_back(id);
     e.tokens.push_back(std::move(token));
     e.offsets.emplace_back(begin, end);
     e.special.push_back(special);
   }
 
-  // Added tokens are found in the raw text; what lies between is normalized, split and cut into pieces.
+  // Added tokens are found in the raw text; what lies between is normalized, split and cut into
+  // pieces.
   Encoding words(std::string_view utf8) const {
     const std::vector<char32_t> text = decode_utf8(utf8);
     Encoding out;
     size_t from = 0;
     auto plain = [&](size_t to) {
-      const std::vector<char32_t> part(text.begin() + static_cast<std::ptrdiff_t>(from), text.begin() + static_cast<std::ptrdiff_t>(to));
-      for (const Characters& word : split_bert(normalize_bert(part, static_cast<int64_t>(from), options_))) pieces(word, out);
+      const std::vector<char32_t> part(text.begin() + static_cast<std::ptrdiff_t>(from),
+                                       text.begin() + static_cast<std::ptrdiff_t>(to));
+      for (const Characters& word :
+           split_bert(normalize_bert(part, static_cast<int64_t>(from), options_)))
+        pieces(word, out);
     };
     for (size_t i = 0; i < text.size();) {
       const AddedToken* hit = nullptr;
       for (const AddedToken& t : added_) {
-        if (t.content.size() <= text.size() - i && std::equal(t.content.begin(), t.content.end(), text.begin() + static_cast<std::ptrdiff_t>(i))) {
-          const bool inside = t.single_word && ((i > 0 && is_word(text[i - 1])) || (i + t.content.size() < text.size() && is_word(text[i + t.content.size()])));
+        if (t.content.size() <= text.size() - i &&
+            std::equal(t.content.begin(), t.content.end(),
+                       text.begin() + static_cast<std::ptrdiff_t>(i))) {
+          const bool inside =
+              t.single_word &&
+              ((i > 0 && is_word(text[i - 1])) ||
+               (i + t.content.size() < text.size() && is_word(text[i + t.content.size()])));
           if (!inside) {
             hit = &t;
             break;
@@ -271,8 +305,10 @@ class WordPiece : public Tokenizer {
         continue;
       }
       size_t begin = i, end = i + hit->content.size();
-      if (hit->left_strip) while (begin > from && text[begin - 1] == ' ') --begin;
-      if (hit->right_strip) while (end < text.size() && text[end] == ' ') ++end;
+      if (hit->left_strip)
+        while (begin > from && text[begin - 1] == ' ') --begin;
+      if (hit->right_strip)
+        while (end < text.size() && text[end] == ' ') ++end;
       plain(begin);
       push(out, hit->id, hit->text, static_cast<int64_t>(begin), static_cast<int64_t>(end), false);
       from = i = end;
@@ -282,7 +318,9 @@ class WordPiece : public Tokenizer {
     return out;
   }
 
-  static bool is_word(char32_t c) { return c == '_' || (c < 128 ? std::isalnum(static_cast<int>(c)) != 0 : true); }
+  static bool is_word(char32_t c) {
+    return c == '_' || (c < 128 ? std::isalnum(static_cast<int>(c)) != 0 : true);
+  }
 
   void pieces(const Characters& word, Encoding& out) const {
     const int64_t begin = word.front().at, end = word.back().at + 1;

@@ -67,8 +67,10 @@ std::map<std::string, Tensor> ejected(const Graph& adapted, const ParamStore& st
 
 }  // namespace
 
-AdapterConfig read_adapter_config(const std::string& folder) {
-  const std::string file = folder + "/adapter_config.json";
+AdapterConfig read_adapter_config(const std::string& path) {
+  const bool is_file = path.ends_with(".json");
+  const std::string file = is_file ? path : path + "/adapter_config.json";
+  const std::string folder = std::filesystem::path(file).parent_path();
   AdapterConfig a;
   a.raw = parse_json_file(file);
   const auto type = json_field<std::string>(a.raw, "peft_type", file);

@@ -19,7 +19,7 @@ struct AdapterConfig {
   Json raw;
   std::vector<std::string> ignored;
 };
-AdapterConfig read_adapter_config(const std::string& folder);
+AdapterConfig read_adapter_config(const std::string& path);  // the folder, or the file itself
 
 // Under which key a parameter is stored; empty where files do not hold it.
 std::string file_key(const Param& param, const Method& method);

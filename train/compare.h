@@ -1,4 +1,5 @@
-// What a comparison of methods says: a table for the terminal, JSON, and one self-contained page with plots.
+// What a comparison of methods says: a table for the terminal, JSON, and one self-contained page
+// with plots.
 #pragma once
 
 #include <string>
@@ -9,11 +10,31 @@
 
 namespace graft {
 
-Json to_json(const TrainResult& result, const std::string& metric);
-// base_seconds: evaluating the test set without an adapter; 0 leaves the overhead out.
-std::string comparison_table(const std::vector<TrainResult>& results, const std::string& metric, double base_seconds);
+// One method under one recipe, once per seed.
+struct ComparedMethod {
+  std::vector<TrainResult> seeds;
+  size_t storage_bytes = 0;  // of its adapter file
+
+  const TrainResult& first() const { return seeds[0]; }
+  double mean() const;       // of the metric
+  double deviation() const;  // of the sample; 0 for one seed
+};
+
+struct Comparison {
+  std::string task, metric;
+  int64_t steps = 0, batch = 0;
+  double base_seconds = 0;  // evaluating the test rows without an adapter; 0: not measured
+  std::vector<ComparedMethod> methods;
+
+  double overhead(const ComparedMethod& m) const;  // of inference, over the base model; 0: unknown
+};
+
+Json to_json(const TrainResult& result);
+Json to_json(const Comparison& comparison);
+std::string table_of(const Comparison& comparison);
 std::string profile_table(const TrainResult& result);
-// `all`: the content of results.json.
-std::string comparison_report(const std::vector<TrainResult>& results, const Json& all);
+// step, loss, lr, grad_norm, tokens_per_second, dev
+std::string curve_csv(const TrainResult& result);
+std::string report_page(const Comparison& comparison);  // train/report.cc
 
 }  // namespace graft

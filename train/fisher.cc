@@ -59,9 +59,8 @@ void Trainer::start_from_fisher() {
       store_.initialize(program->graph, 0);
       e = std::make_unique<Executor>(program, store_, arena_for(*program));
     }
-    fill(*e, task_.train, row, shape);
-    const Example& x = task_.train[row[0]];
-    set_answer(*e, 0, x);
+    fill(*e, task_.train, row, shape.second);
+    set_answers(*e, row);
     for (int64_t label = 0; label < (fisher.expected ? task_.classes : 1); ++label) {
       if (fisher.expected) e->input("labels").data<int64_t>()[0] = label;
       e->run();

@@ -10,10 +10,12 @@ namespace graft {
 namespace {
 
 // counts[wanted][predicted]
-std::vector<std::vector<double>> confusion(std::span<const int64_t> predicted, std::span<const int64_t> wanted, int64_t classes) {
+std::vector<std::vector<double>> confusion(std::span<const int64_t> predicted,
+                                           std::span<const int64_t> wanted, int64_t classes) {
   const auto n = static_cast<size_t>(classes);
   std::vector<std::vector<double>> counts(n, std::vector<double>(n, 0));
-  for (size_t i = 0; i < predicted.size(); ++i) counts[static_cast<size_t>(wanted[i])][static_cast<size_t>(predicted[i])] += 1;
+  for (size_t i = 0; i < predicted.size(); ++i)
+    counts[static_cast<size_t>(wanted[i])][static_cast<size_t>(predicted[i])] += 1;
   return counts;
 }
 
@@ -40,7 +42,8 @@ double accuracy(std::span<const int64_t> predicted, std::span<const int64_t> wan
   return static_cast<double>(hits) / static_cast<double>(wanted.size());
 }
 
-double macro_f1(std::span<const int64_t> predicted, std::span<const int64_t> wanted, int64_t classes) {
+double macro_f1(std::span<const int64_t> predicted, std::span<const int64_t> wanted,
+                int64_t classes) {
   const auto counts = confusion(predicted, wanted, classes);
   double sum = 0, seen = 0;
   for (size_t k = 0; k < counts.size(); ++k) {
@@ -57,7 +60,8 @@ double macro_f1(std::span<const int64_t> predicted, std::span<const int64_t> wan
 }
 
 // Gorodkin's correlation for any number of classes.
-double matthews(std::span<const int64_t> predicted, std::span<const int64_t> wanted, int64_t classes) {
+double matthews(std::span<const int64_t> predicted, std::span<const int64_t> wanted,
+                int64_t classes) {
   const auto counts = confusion(predicted, wanted, classes);
   double total = 0, hits = 0, cross = 0, rows = 0, columns = 0;
   for (size_t k = 0; k < counts.size(); ++k) {
@@ -79,7 +83,8 @@ double matthews(std::span<const int64_t> predicted, std::span<const int64_t> wan
 double pearson(std::span<const double> x, std::span<const double> y) {
   const auto n = static_cast<double>(x.size());
   if (x.empty()) return 0;
-  const double mx = std::accumulate(x.begin(), x.end(), 0.0) / n, my = std::accumulate(y.begin(), y.end(), 0.0) / n;
+  const double mx = std::accumulate(x.begin(), x.end(), 0.0) / n,
+               my = std::accumulate(y.begin(), y.end(), 0.0) / n;
   double xy = 0, xx = 0, yy = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     xy += (x[i] - mx) * (y[i] - my);
@@ -89,6 +94,8 @@ double pearson(std::span<const double> x, std::span<const double> y) {
   return xx > 0 && yy > 0 ? xy / std::sqrt(xx * yy) : 0;
 }
 
-double spearman(std::span<const double> x, std::span<const double> y) { return pearson(ranks(x), ranks(y)); }
+double spearman(std::span<const double> x, std::span<const double> y) {
+  return pearson(ranks(x), ranks(y));
+}
 
 }  // namespace graft

@@ -1,4 +1,5 @@
-// Quality of predictions. Degenerate input (nothing to compare, a constant where a correlation is asked for) gives 0.
+// Quality of predictions. Degenerate input (nothing to compare, a constant where a correlation is
+// asked for) gives 0.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +8,12 @@
 namespace graft {
 
 double accuracy(std::span<const int64_t> predicted, std::span<const int64_t> wanted);
-double macro_f1(std::span<const int64_t> predicted, std::span<const int64_t> wanted, int64_t classes);
-double matthews(std::span<const int64_t> predicted, std::span<const int64_t> wanted, int64_t classes);
+double macro_f1(std::span<const int64_t> predicted, std::span<const int64_t> wanted,
+                int64_t classes);
+double matthews(std::span<const int64_t> predicted, std::span<const int64_t> wanted,
+                int64_t classes);
 double pearson(std::span<const double> x, std::span<const double> y);
-double spearman(std::span<const double> x, std::span<const double> y);  // ties get their average rank
+double spearman(std::span<const double> x,
+                std::span<const double> y);  // ties get their average rank
 
 }  // namespace graft

@@ -2,116 +2,264 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <optional>
 #include <set>
 
-#include "core/atomic_file.h"
 #include "core/error.h"
+#include "train/metrics.h"
+#include "train/table_file.h"
 
 namespace graft {
 namespace {
 
-std::vector<TaskRow> read_tsv(const std::string& path) {
-  const std::string content = read_file(path);
+// Rows with the place that errors name.
+struct Rows {
   std::vector<TaskRow> rows;
-  int line_number = 0;
-  for (size_t at = 0; at < content.size();) {
-    const size_t end = std::min(content.find('\n', at), content.size());
-    std::string_view line(content.data() + at, end - at);
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    at = end + 1;
-    ++line_number;
-    std::vector<std::string> fields{""};
-    for (char c : line) {
-      if (c == '\t') fields.emplace_back();
-      else fields.back() += c;
-    }
-    if (fields.size() != 4) {
-      throw FileError("{}:{}: {} columns instead of the four id, label, text_a, text_b", path, line_number, fields.size());
-    }
-    if (line_number == 1) {
-      if (fields != std::vector<std::string>{"id", "label", "text_a", "text_b"}) {
-        throw FileError("{}:1: the header should be id, label, text_a, text_b (tab-separated)", path);
-      }
-      continue;
-    }
-    rows.push_back({fields[0], fields[1], fields[2], fields[3]});
+  std::vector<std::string> where;
+};
+
+struct Parts {
+  Rows train, dev, test;
+};
+
+Rows described(std::span<const TaskRow> rows, const std::string& task) {
+  Rows r;
+  for (const TaskRow& row : rows) {
+    r.rows.push_back(row);
+    r.where.push_back(fmt::format("task {}, row '{}'", task, row.id));
   }
-  if (rows.empty()) throw FileError("{}: there are no rows", path);
+  return r;
+}
+
+Rows read_rows(const std::string& path, const TaskOptions& options) {
+  const Table table = read_table(path);
+  const int text = table.column(options.text_column, {"text", "sentence", "text_a"});
+  const int pair = table.column(options.text_pair_column, {"text_pair", "text_b"});
+  const int label = table.column(options.label_column, {"label"});
+  const int id = table.column("", {"id"});
+  if (text < 0 || label < 0) {
+    throw FileError("{}: no column holds the {}; name it with {}. The columns are: {}", path,
+                    text < 0 ? "text" : "label", text < 0 ? "--text-column" : "--label-column",
+                    fmt::join(table.columns, ", "));
+  }
+  Rows rows;
+  for (const Table::Row& row : table.rows) {
+    auto field = [&](int column) {
+      return column < 0 ? std::string() : row.fields[static_cast<size_t>(column)];
+    };
+    rows.where.push_back(fmt::format("{}:{}", path, row.line));
+    if (field(text).empty()) throw FileError("{}: the text is empty", rows.where.back());
+    rows.rows.push_back(
+        {id < 0 ? fmt::format("{}", row.line) : field(id), field(label), field(text), field(pair)});
+  }
   return rows;
 }
 
-double number(const std::string& s, const std::string& where) {
+// Rows of one text fall into the same part whatever the order of the file.
+Parts split(const Rows& all) {
+  Parts parts;
+  for (size_t i = 0; i < all.rows.size(); ++i) {
+    const TaskRow& row = all.rows[i];
+    const uint64_t tenth = task_hash("part:" + row.text_a + "\t" + row.text_b) % 10;
+    Rows& part = tenth == 0 ? parts.test : tenth == 1 ? parts.dev : parts.train;
+    part.rows.push_back(row);
+    part.where.push_back(all.where[i]);
+  }
+  return parts;
+}
+
+std::optional<double> number(const std::string& s) {
   double v = 0;
   const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), v);
-  if (error != std::errc() || end != s.data() + s.size()) throw FileError("{}: the label '{}' is not a number", where, s);
+  if (error != std::errc() || end != s.data() + s.size() || s.empty()) return std::nullopt;
   return v;
 }
 
-std::vector<Example> encode(const std::vector<TaskRow>& rows, const Tokenizer& tokenizer, const Task& task, int64_t max_length) {
-  std::vector<Example> out;
-  for (const TaskRow& r : rows) {
-    Encoding e = r.text_b.empty() ? tokenizer.encode(r.text_a, true, max_length) : tokenizer.encode_pair(r.text_a, r.text_b, max_length);
-    Example x{r.id, std::move(e.ids), std::move(e.type_ids)};
-    const std::string where = fmt::format("task {}, row '{}'", task.name, r.id);
-    x.score = number(r.label, where);
-    if (task.classes > 0) {
-      x.label = static_cast<int64_t>(x.score);
-      if (static_cast<double>(x.label) != x.score || x.label < 0 || x.label >= task.classes) {
-        throw FileError("{}: the label '{}' is not one of 0 to {}", where, r.label, task.classes - 1);
-      }
+// What the labels of the training rows are.
+void set_kind(Task& task, const Rows& train, const TaskOptions& options) {
+  bool numbers = true, whole = true;
+  double most = 0;
+  std::set<std::string> names;
+  for (size_t i = 0; i < train.rows.size(); ++i) {
+    const std::string& label = train.rows[i].label;
+    if (label.empty()) throw FileError("{}: the label is empty", train.where[i]);
+    const auto v = number(label);
+    numbers = numbers && v;
+    whole = whole && v && *v >= 0 && *v == static_cast<double>(static_cast<int64_t>(*v)) &&
+            label.find('.') == std::string::npos;
+    most = std::max(most, v.value_or(0));
+    names.insert(label);
+    if (options.regression && !v) {
+      throw FileError("{}: the label '{}' is not a number", train.where[i], label);
     }
-    x.target = x.score / 5;
+  }
+  if (options.regression || (numbers && !whole)) return;
+  constexpr double kMostClasses = 10000;
+  if (whole && most < kMostClasses) {
+    task.classes = static_cast<int64_t>(most) + 1;
+  } else {
+    task.labels.assign(names.begin(), names.end());
+    task.classes = static_cast<int64_t>(names.size());
+  }
+  if (task.classes < 2) {
+    throw FileError("{}: all rows have the label '{}'; there is nothing to tell apart",
+                    train.where[0], train.rows[0].label);
+  }
+}
+
+void set_label(Example& x, const Task& task, const std::string& label, const std::string& where) {
+  if (!task.labels.empty()) {
+    const auto it = std::ranges::lower_bound(task.labels, label);
+    if (it == task.labels.end() || *it != label) {
+      throw FileError("{}: the label '{}' does not occur in the training rows; those have: {}",
+                      where, label, fmt::join(task.labels, ", "));
+    }
+    x.label = it - task.labels.begin();
+    return;
+  }
+  const auto v = number(label);
+  if (!v) throw FileError("{}: the label '{}' is not a number", where, label);
+  x.score = *v;
+  if (task.classes == 0) return;
+  x.label = static_cast<int64_t>(x.score);
+  if (static_cast<double>(x.label) != x.score || x.label < 0 || x.label >= task.classes) {
+    throw FileError("{}: the label '{}' is not one of 0 to {}", where, label, task.classes - 1);
+  }
+}
+
+std::vector<Example> encode(const Rows& rows, const Tokenizer& tokenizer, const Task& task,
+                            int64_t max_length, double scale) {
+  std::vector<Example> out;
+  for (size_t i = 0; i < rows.rows.size(); ++i) {
+    const TaskRow& r = rows.rows[i];
+    Encoding e = r.text_b.empty() ? tokenizer.encode(r.text_a, true, max_length)
+                                  : tokenizer.encode_pair(r.text_a, r.text_b, max_length);
+    Example x{r.id, std::move(e.ids), std::move(e.type_ids)};
+    set_label(x, task, r.label, rows.where[i]);
+    x.target = x.score / scale;
     out.push_back(std::move(x));
   }
   return out;
 }
 
-}  // namespace
+// Numbers to be met are trained as fractions of the largest one.
+double largest_score(const Task& task, const Rows& train) {
+  double most = 0;
+  if (task.classes > 0) return 1;
+  for (const TaskRow& row : train.rows)
+    most = std::max(most, std::fabs(number(row.label).value_or(0)));
+  return most > 0 ? most : 1;
+}
 
-Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOptions& options) {
-  WordnetTask rows;
-  if (spec.starts_with("wordnet:")) {
-    rows = build_wordnet_task(spec.substr(8), options.wordnet_folder);
-  } else if (spec.ends_with(".train.tsv")) {
-    const std::string stem = spec.substr(0, spec.size() - 10);
-    rows = {stem.substr(stem.rfind('/') + 1), read_tsv(spec), read_tsv(stem + ".dev.tsv"), read_tsv(stem + ".test.tsv")};
-  } else {
-    throw UsageError("the task '{}' is not known; give wordnet:NAME (supersense, nli, gloss, sim) or a file NAME.train.tsv", spec);
+void set_metric(Task& task, const std::string& wanted) {
+  const std::vector<std::string> fit =
+      task.classes > 0 ? std::vector<std::string>{"accuracy", "macro_f1", "matthews"}
+                       : std::vector<std::string>{"spearman", "pearson"};
+  task.metric = wanted.empty() ? fit[0] : wanted;
+  if (std::ranges::find(fit, task.metric) == fit.end()) {
+    throw UsageError("the metric '{}' does not fit the task {}; these do: {}", wanted, task.name,
+                     fmt::join(fit, ", "));
   }
+}
+
+Task build(std::string name, Parts parts, const Tokenizer& tokenizer, const TaskOptions& options) {
   Task task;
-  task.name = rows.name;
-  const bool regression = std::ranges::any_of(rows.train, [](const TaskRow& r) { return r.label.find('.') != std::string::npos; });
-  if (!regression) {
-    for (const TaskRow& r : rows.train) task.classes = std::max(task.classes, static_cast<int64_t>(number(r.label, r.id)) + 1);
-  }
-  task.metric = regression ? "spearman" : "accuracy";
-  if (options.train_size > 0 && rows.train.size() > static_cast<size_t>(options.train_size)) {
-    rows.train.resize(static_cast<size_t>(options.train_size));
-  }
-  task.train = encode(rows.train, tokenizer, task, options.max_length);
-  task.dev = encode(rows.dev, tokenizer, task, options.max_length);
-  task.test = encode(rows.test, tokenizer, task, options.max_length);
+  task.name = std::move(name);
+  if (parts.train.rows.empty()) throw FileError("task {}: there are no training rows", task.name);
+  set_kind(task, parts.train, options);
+  set_metric(task, options.metric);
+  const double scale = largest_score(task, parts.train);
+  const auto size = static_cast<size_t>(options.train_size);
+  if (size > 0 && parts.train.rows.size() > size) parts.train.rows.resize(size);
+  task.train = encode(parts.train, tokenizer, task, options.max_length, scale);
+  task.dev = encode(parts.dev, tokenizer, task, options.max_length, scale);
+  task.test = encode(parts.test, tokenizer, task, options.max_length, scale);
   return task;
 }
 
-std::vector<std::vector<size_t>> epoch_batches(const std::vector<Example>& rows, size_t batch, int64_t seed, int64_t epoch) {
+}  // namespace
+
+Task make_task(std::string name, std::span<const TaskRow> train, std::span<const TaskRow> dev,
+               std::span<const TaskRow> test, const Tokenizer& tokenizer,
+               const TaskOptions& options) {
+  Parts parts{described(train, name), described(dev, name), described(test, name)};
+  return build(std::move(name), std::move(parts), tokenizer, options);
+}
+
+Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOptions& options) {
+  const std::string file = spec.substr(spec.rfind('/') + 1);
+  if (spec.starts_with("wordnet:")) {
+    const WordnetTask rows = build_wordnet_task(spec.substr(8), options.wordnet_folder);
+    Task task = make_task(rows.name, rows.train, rows.dev, rows.test, tokenizer, options);
+    // Similarities from 0 to 5 are trained as fractions (the task's protocol).
+    for (auto* part : {&task.train, &task.dev, &task.test}) {
+      for (Example& x : *part) x.target = x.score / 5;
+    }
+    return task;
+  }
+  if (!spec.ends_with(".jsonl") && !spec.ends_with(".csv") && !spec.ends_with(".tsv")) {
+    throw UsageError(
+        "the task '{}' is not known; give wordnet:NAME ({}) or a file that ends in .jsonl, .csv or "
+        ".tsv",
+        spec, fmt::join(wordnet_task_names(), ", "));
+  }
+  Rows rows = read_rows(spec, options);
+  std::string dev = options.dev, test = options.test;
+  if (spec.ends_with(".train.tsv") && dev.empty() && test.empty()) {
+    const std::string stem = spec.substr(0, spec.size() - 10);
+    dev = stem + ".dev.tsv";
+    test = stem + ".test.tsv";
+  }
+  Parts parts;
+  if (dev.empty() && test.empty()) {
+    parts = split(rows);
+  } else {
+    parts.train = std::move(rows);
+    if (!dev.empty()) parts.dev = read_rows(dev, options);
+    if (!test.empty()) parts.test = read_rows(test, options);
+  }
+  return build(file.substr(0, file.find('.')), std::move(parts), tokenizer, options);
+}
+
+std::map<std::string, double> metrics_of(const Task& task, std::span<const Example> rows,
+                                         const Predictions& predicted) {
+  if (task.classes == 0) {
+    std::vector<double> wanted;
+    for (const Example& x : rows) wanted.push_back(x.score);
+    return {{"pearson", pearson(predicted.scores, wanted)},
+            {"spearman", spearman(predicted.scores, wanted)}};
+  }
+  std::vector<int64_t> wanted;
+  for (const Example& x : rows) wanted.push_back(x.label);
+  return {{"accuracy", accuracy(predicted.classes, wanted)},
+          {"macro_f1", macro_f1(predicted.classes, wanted, task.classes)},
+          {"matthews", matthews(predicted.classes, wanted, task.classes)}};
+}
+
+std::vector<std::vector<size_t>> epoch_batches(const std::vector<Example>& rows, size_t batch,
+                                               int64_t seed, int64_t epoch) {
   constexpr size_t kChunk = 512;
   std::vector<std::pair<uint64_t, size_t>> order;
-  for (size_t i = 0; i < rows.size(); ++i) order.emplace_back(task_hash(fmt::format("order:{}:{}:{}", seed, epoch, rows[i].id)), i);
+  for (size_t i = 0; i < rows.size(); ++i)
+    order.emplace_back(task_hash(fmt::format("order:{}:{}:{}", seed, epoch, rows[i].id)), i);
   std::ranges::sort(order, [&](const auto& a, const auto& b) {
     return a.first != b.first ? a.first < b.first : rows[a.second].id < rows[b.second].id;
   });
   std::vector<std::vector<size_t>> batches;
   for (size_t c = 0; c * kChunk < order.size(); ++c) {
     std::vector<size_t> chunk;
-    for (size_t i = c * kChunk; i < std::min(order.size(), (c + 1) * kChunk); ++i) chunk.push_back(order[i].second);
+    for (size_t i = c * kChunk; i < std::min(order.size(), (c + 1) * kChunk); ++i)
+      chunk.push_back(order[i].second);
     std::ranges::stable_sort(chunk, {}, [&](size_t i) { return rows[i].ids.size(); });
     std::vector<std::pair<uint64_t, size_t>> turns;
-    for (size_t i = 0; i * batch < chunk.size(); ++i) turns.emplace_back(task_hash(fmt::format("batch:{}:{}:{}:{}", seed, epoch, c, i)), i);
+    for (size_t i = 0; i * batch < chunk.size(); ++i)
+      turns.emplace_back(task_hash(fmt::format("batch:{}:{}:{}:{}", seed, epoch, c, i)), i);
     std::ranges::sort(turns);
     for (const auto& [hash, i] : turns) {
-      batches.emplace_back(chunk.begin() + static_cast<std::ptrdiff_t>(i * batch),
-                           chunk.begin() + static_cast<std::ptrdiff_t>(std::min(chunk.size(), (i + 1) * batch)));
+      batches.emplace_back(
+          chunk.begin() + static_cast<std::ptrdiff_t>(i * batch),
+          chunk.begin() + static_cast<std::ptrdiff_t>(std::min(chunk.size(), (i + 1) * batch)));
     }
   }
   return batches;
@@ -123,7 +271,9 @@ std::vector<std::vector<size_t>> sorted_batches(const std::vector<Example>& rows
   std::ranges::stable_sort(order, {}, [&](size_t i) { return rows[i].ids.size(); });
   std::vector<std::vector<size_t>> batches;
   for (size_t i = 0; i < order.size(); i += batch) {
-    batches.emplace_back(order.begin() + static_cast<std::ptrdiff_t>(i), order.begin() + static_cast<std::ptrdiff_t>(std::min(order.size(), i + batch)));
+    batches.emplace_back(
+        order.begin() + static_cast<std::ptrdiff_t>(i),
+        order.begin() + static_cast<std::ptrdiff_t>(std::min(order.size(), i + batch)));
   }
   return batches;
 }

@@ -1,6 +1,9 @@
-// A task ready for training: encoded examples, what is predicted, how it is measured, in which order it is seen.
+// A task ready for training: encoded examples, what is predicted, how it is measured, in which
+// order it is seen.
 #pragma once
 
+#include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,15 +15,16 @@ namespace graft {
 struct Example {
   std::string id;
   std::vector<int64_t> ids, types;
-  int64_t label = 0;   // classification
-  double target = 0;   // regression: what the model is to give
-  double score = 0;    // regression: as in the file
+  int64_t label = 0;  // classification
+  double target = 0;  // regression: what the model is to give
+  double score = 0;   // regression: as in the file
 };
 
 struct Task {
   std::string name;
-  int64_t classes = 0;  // 0: regression
-  std::string metric;   // accuracy, spearman
+  int64_t classes = 0;              // 0: regression
+  std::vector<std::string> labels;  // their names; empty where the rows give numbers
+  std::string metric;               // that decides which checkpoint is best
   std::vector<Example> train, dev, test;
 
   int64_t outputs() const { return classes > 0 ? classes : 1; }
@@ -30,14 +34,36 @@ struct TaskOptions {
   std::string wordnet_folder = kWordnetFolder;
   int64_t max_length = 64;
   int64_t train_size = 0;  // 0: all rows; else the first ones
+  // Columns of user files; empty: text, sentence or text_a; text_pair or text_b; label.
+  std::string text_column, text_pair_column, label_column;
+  std::string dev,
+      test;  // files; without them a tenth of the rows each, chosen by hash of the text
+  bool regression = false;  // labels are numbers to be met even if all of them are whole
+  std::string metric;       // accuracy, macro_f1, matthews, pearson, spearman; empty: the first fit
 };
 
-// wordnet:NAME, or a folder's task files by FILE.tsv in the format that `graft data` writes (then dev and test stand beside it).
-// Throws UsageError, FileError with file and line.
+// wordnet:NAME; NAME.train.tsv as `graft data` writes it (dev and test stand beside it); or any
+// FILE.jsonl, .csv, .tsv. Throws UsageError, FileError with file and line.
 Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOptions& options);
 
-// Rows of one epoch in batches: ordered by a hash of seed, epoch and id; chunks of 512 sorted by length; batches shuffled by hash.
-std::vector<std::vector<size_t>> epoch_batches(const std::vector<Example>& rows, size_t batch, int64_t seed, int64_t epoch);
+// The same from rows in memory. Labels: whole numbers from 0 (classes), other numbers (regression),
+// or names (classes in alphabetical order).
+Task make_task(std::string name, std::span<const TaskRow> train, std::span<const TaskRow> dev,
+               std::span<const TaskRow> test, const Tokenizer& tokenizer,
+               const TaskOptions& options = {});
+
+// Metrics by name, of predicted classes or of scores. `wanted` as in the rows.
+struct Predictions {
+  std::vector<int64_t> classes;
+  std::vector<double> scores;
+};
+std::map<std::string, double> metrics_of(const Task& task, std::span<const Example> rows,
+                                         const Predictions& predicted);
+
+// Rows of one epoch in batches: ordered by a hash of seed, epoch and id; chunks of 512 sorted by
+// length; batches shuffled by hash.
+std::vector<std::vector<size_t>> epoch_batches(const std::vector<Example>& rows, size_t batch,
+                                               int64_t seed, int64_t epoch);
 // Sorted by length, for evaluation.
 std::vector<std::vector<size_t>> sorted_batches(const std::vector<Example>& rows, size_t batch);
 

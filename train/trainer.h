@@ -11,24 +11,24 @@
 #include "autograd/executor.h"
 #include "models/encoder.h"
 #include "peft/method.h"
+#include "train/checkpoint.h"
+#include "train/step.h"
 #include "train/task.h"
 
 namespace graft {
 
-// Defaults are the WordNet protocol: AdamW (0.9, 0.999, 1e-8), weight decay 0.01, clipping at 1,
-// warm-up over a tenth, linear decay, head at 1e-2, the rest at the method's rate.
-struct TrainOptions {
-  int64_t steps = 250, batch = 32, seed = 0;
-  double lr = 0;  // 0: the method's
-  double head_lr = 1e-2, weight_decay = 0.01, max_grad_norm = 1;
+struct TrainOptions : StepOptions {
+  int64_t batch = 32, seed = 0;
+  int64_t accumulate = 1;  // micro-batches per step
+  int64_t eval_every = 0;  // steps between evaluations on the dev rows; 0: only at the end
+  bool keep_best = true;   // with eval_every: end with the parameters of the best evaluation
+  // File for what Ctrl-C and every save_every steps leave behind; empty: none.
+  std::string checkpoint;
+  int64_t save_every = 0;
+  bool resume = false;  // from that file
+  size_t budget = 0;    // bytes; a run that needs more is refused. 0: none
   bool profile = false;
 };
-
-// One whole step of an adapted model with a "logits" output, as a graph: loss (cross entropy over
-// `labels`, or for classes = 0 the squared error against `targets`), gradients, clipping, updates.
-// `lr` is the rate of everything but the head.
-Graph training_step(const peft::Adapted& adapted, int64_t classes, const TrainOptions& options,
-                    double lr);
 
 struct StepReport {
   int64_t step, steps;
@@ -36,15 +36,25 @@ struct StepReport {
   size_t peak_bytes;
 };
 
+// One step as curves show it.
+struct CurvePoint {
+  int64_t step;
+  double loss, lr, grad_norm, tokens_per_second;
+  double dev;  // the task's metric; NaN where it was not evaluated
+};
+
 struct TrainResult {
   std::string method;
   int64_t trainable = 0, total = 0;  // parameters; trainable without the head
   int64_t steps = 0;
+  bool interrupted = false;
   double final_loss = 0, seconds_per_step = 0, tokens_per_second = 0;
-  double dev_metric = 0, test_metric = 0;
+  std::map<std::string, double> dev, test;        // metrics
+  double metric = 0;                              // the task's own, on the test rows
+  int64_t best_step = 0;                          // with eval_every: where the parameters come from
   size_t planned_peak_bytes = 0, peak_bytes = 0;  // of the largest step
   double eval_seconds = 0;                        // of the test set
-  std::vector<double> losses;
+  std::vector<CurvePoint> curve;
   std::vector<size_t> timeline;  // arena bytes alive during the largest step
   std::vector<OpTime> profile;
 };
@@ -55,10 +65,12 @@ class Trainer {
           const Json& hyperparameters, const TrainOptions& options);
 
   // Returns early when on_step says false (a user's Ctrl-C); the parameters are then those after
-  // the last whole step.
+  // the last whole step, and the checkpoint is written.
   TrainResult train(const std::function<bool(const StepReport&)>& on_step = nullptr);
-  double evaluate(const std::vector<Example>& rows,
-                  double* seconds = nullptr);  // the task's metric
+  // Metrics on rows of the task.
+  std::map<std::string, double> evaluate(const std::vector<Example>& rows,
+                                         double* seconds = nullptr);
+  Predictions predict(const std::vector<Example>& rows, double* seconds = nullptr);
 
   // The adapted graph of one example, as adapter files are written from it.
   const peft::Adapted& adapted() const { return adapted_; }
@@ -67,32 +79,58 @@ class Trainer {
 
  private:
   using Shape2 = std::pair<int64_t, int64_t>;  // batch, padded length
+  using Batch = std::vector<size_t>;           // rows
   // A stretch of the steps with one configuration of the method, and its plans.
   struct Stage {
     int64_t first_step;
     Json config;
     std::map<Shape2, std::shared_ptr<const Program>> programs;
   };
-  Shape2 shape_of(const std::vector<Example>& rows, const std::vector<size_t>& batch) const;
+  // What a checkpoint restores, beside the parameters.
+  struct Progress {
+    int64_t step = 0;  // done
+    std::vector<CurvePoint> curve;
+    double best = 0;
+    int64_t best_step = 0;
+  };
+
+  std::vector<Batch> batches() const;
+  std::vector<Batch> micro_batches(const Batch& batch) const;
+  Shape2 shape_of(const std::vector<Example>& rows, const Batch& batch) const;
   Graph base_graph(Shape2 shape) const;
-  std::vector<Stage> stages(const std::vector<std::vector<size_t>>& batches) const;
+  std::shared_ptr<const Program> plan_step(const Json& config, Shape2 shape) const;
+  std::vector<Stage> stages(const std::vector<Batch>& batches) const;
   void enter(const Json& config);  // the method's next stage: parameters are carried over
-  void start_from_fisher();        // train/fisher.cc
+  void begin_stage(const Stage& stage);
+  void start_from_fisher();  // train/fisher.cc
+  void run_step(const Stage& stage, const Batch& batch, int64_t step, TrainResult& result);
+  void evaluate_progress(int64_t step);
+  void add_profile(TrainResult& result) const;
+
+  Json run_description() const;
+  std::map<std::string, Tensor> trained(bool with_states) const;
+  void save(const Stage& stage) const;
+  size_t resume(const std::vector<Stage>& stages);  // the stage it stands in
+
   Executor& training_executor(const Stage& stage, Shape2 shape);
   Executor& evaluation_executor(Shape2 shape);
   std::shared_ptr<Arena> arena_for(const Program& program) const;
-  void set_answer(Executor& e, int64_t row, const Example& x) const;
-  void fill(Executor& e, const std::vector<Example>& rows, const std::vector<size_t>& batch,
-            Shape2 shape) const;
+  void fill(Executor& e, const std::vector<Example>& rows, const Batch& batch, int64_t length,
+            const std::string& suffix = "") const;
+  void set_answers(Executor& e, const Batch& batch, const std::string& suffix = "") const;
 
   ModelConfig model_;
   const Task& task_;
   const peft::Method& method_;
-  Json config_;
+  Json config_, first_config_;  // of the present stage, of the first
   TrainOptions options_;
   int64_t virtual_tokens_ = 0;
   peft::Adapted adapted_;
   ParamStore store_;
+  Progress progress_;
+  std::map<std::string, Tensor> best_;
+  std::vector<double> seconds_;
+  double tokens_ = 0, total_seconds_ = 0;
   std::shared_ptr<Arena> arena_;
   std::map<Shape2, std::unique_ptr<Executor>> train_pool_, eval_pool_;
 };

@@ -36,7 +36,8 @@ Split split_of(const std::string& unit) {
 // By hash of task and id, then by id.
 void rank(const std::string& task, std::vector<TaskRow>& rows) {
   std::vector<std::pair<uint64_t, size_t>> order;
-  for (size_t i = 0; i < rows.size(); ++i) order.emplace_back(task_hash(task + ":" + rows[i].id), i);
+  for (size_t i = 0; i < rows.size(); ++i)
+    order.emplace_back(task_hash(task + ":" + rows[i].id), i);
   std::ranges::sort(order, [&](const auto& a, const auto& b) {
     return a.first != b.first ? a.first < b.first : rows[a.second].id < rows[b.second].id;
   });
@@ -49,8 +50,10 @@ void keep_first(std::vector<TaskRow>& rows, size_t n) {
   if (rows.size() > n) rows.resize(n);
 }
 
-// Ranks each group, keeps the same number of each (the smallest cap that gives n rows in all), ranks what is kept.
-std::vector<TaskRow> balanced(const std::string& task, std::map<int, std::vector<TaskRow>> groups, size_t n) {
+// Ranks each group, keeps the same number of each (the smallest cap that gives n rows in all),
+// ranks what is kept.
+std::vector<TaskRow> balanced(const std::string& task, std::map<int, std::vector<TaskRow>> groups,
+                              size_t n) {
   size_t most = 0;
   for (auto& [label, rows] : groups) {
     rank(task, rows);
@@ -72,7 +75,9 @@ std::vector<TaskRow> balanced(const std::string& task, std::map<int, std::vector
   return kept;
 }
 
-bool fit(const Synset& s, size_t most = 80) { return s.gloss.size() >= 12 && s.gloss.size() <= most; }
+bool fit(const Synset& s, size_t most = 80) {
+  return s.gloss.size() >= 12 && s.gloss.size() <= most;
+}
 std::string described(const Synset& s) { return word_text(s.words.at(0)) + ": " + s.gloss; }
 const Synset& at(const Wordnet& w, int k) { return w.synsets[static_cast<size_t>(k)]; }
 
@@ -80,7 +85,8 @@ Splits supersense(const Wordnet& w) {
   std::array<std::map<int, std::vector<TaskRow>>, 3> groups;
   for (const Synset& s : w.synsets) {
     if (s.lex_file < 4 || s.lex_file > 43 || !fit(s, 120)) continue;
-    groups[split_of(s.key)][s.lex_file - 4].push_back({s.key, std::to_string(s.lex_file - 4), s.gloss, ""});
+    groups[split_of(s.key)][s.lex_file - 4].push_back(
+        {s.key, std::to_string(s.lex_file - 4), s.gloss, ""});
   }
   Splits out;
   for (size_t i = 0; i < 3; ++i) out[i] = balanced("supersense", std::move(groups[i]), kSizes[i]);
@@ -117,7 +123,8 @@ struct Links {
   }
 };
 
-// A relative of k that is neither its ancestor nor its descendant: a sibling (role 4) or a cousin (role 5); -1: none.
+// A relative of k that is neither its ancestor nor its descendant: a sibling (role 4) or a cousin
+// (role 5); -1: none.
 int unrelated(const Wordnet& w, const Links& links, int k, int p, uint64_t role) {
   std::vector<int> pool;
   if (role == 4) {
@@ -132,7 +139,8 @@ int unrelated(const Wordnet& w, const Links& links, int k, int p, uint64_t role)
     const Synset& c = at(w, x);
     const bool other_split = role == 4 && split_of(c.key) != split_of(at(w, k).key);
     if (x == k || !fit(c) || other_split) continue;
-    std::pair<uint64_t, std::string> candidate{task_hash("nli-pick:" + at(w, k).key + ":" + c.key), c.key};
+    std::pair<uint64_t, std::string> candidate{task_hash("nli-pick:" + at(w, k).key + ":" + c.key),
+                                               c.key};
     if (o < 0 || candidate < best) {
       best = std::move(candidate);
       o = x;
@@ -195,7 +203,9 @@ bool shows(const std::string& example, const std::string& word, char pos) {
   for (const std::string& form : forms) {
     for (size_t i = example.find(form); i != std::string::npos; i = example.find(form, i + 1)) {
       const size_t end = i + form.size();
-      if ((i == 0 || !is_alphanumeric(example[i - 1])) && (end == example.size() || !is_alphanumeric(example[end]))) return true;
+      if ((i == 0 || !is_alphanumeric(example[i - 1])) &&
+          (end == example.size() || !is_alphanumeric(example[end])))
+        return true;
     }
   }
   return false;
@@ -219,7 +229,8 @@ std::vector<Usage> find_usages(const Wordnet& w) {
       if (s.examples.empty() || !done.insert(lemma).second) continue;
       std::vector<std::string> found;
       for (const std::string& e : s.examples) {
-        if (e.size() >= 12 && e.size() <= 90 && shows(lowered(e), word_text(lemma), s.pos)) found.push_back(e);
+        if (e.size() >= 12 && e.size() <= 90 && shows(lowered(e), word_text(lemma), s.pos))
+          found.push_back(e);
       }
       if (found.empty()) continue;
       const auto [it, fresh] = index.try_emplace({s.pos, lemma}, usages.size());
@@ -260,11 +271,14 @@ Splits gloss(const Wordnet& w) {
         const int64_t near = (x & 2) != 0 ? (mine + d) % size : (mine + 20 * size - d) % size;
         const Synset& other = x % 2 == 1 ? s : at(w, pool[static_cast<size_t>(near)]);
         if (x % 2 == 0) {
-          const bool same_word = std::ranges::any_of(other.words, [&](const std::string& word) { return lowered(word) == u.lemma; });
-          if (same_word || other.gloss == s.gloss || std::ranges::find(other.examples, examples[i]) != other.examples.end()) continue;
+          const bool same_word = std::ranges::any_of(
+              other.words, [&](const std::string& word) { return lowered(word) == u.lemma; });
+          if (same_word || other.gloss == s.gloss ||
+              std::ranges::find(other.examples, examples[i]) != other.examples.end())
+            continue;
         }
-        by_label[part][x % 2].push_back(
-            {r + ":" + other.key, x % 2 == 1 ? "1" : "0", examples[i], word_text(u.lemma) + ": " + other.gloss});
+        by_label[part][x % 2].push_back({r + ":" + other.key, x % 2 == 1 ? "1" : "0", examples[i],
+                                         word_text(u.lemma) + ": " + other.gloss});
       }
     }
   }
@@ -287,7 +301,9 @@ Splits sim(const Wordnet& w) {
     while (!links.up(c.back()).empty()) c.push_back(links.up(c.back())[0]);
     return c;
   };
-  auto contains = [](const std::vector<int>& c, int k) { return std::ranges::find(c, k) != c.end(); };
+  auto contains = [](const std::vector<int>& c, int k) {
+    return std::ranges::find(c, k) != c.end();
+  };
   std::array<std::map<int, std::vector<TaskRow>>, 3> buckets;
   std::array<std::unordered_set<std::string>, 3> ids;
   for (int k = 0; k < static_cast<int>(w.synsets.size()); ++k) {
@@ -335,7 +351,8 @@ const std::map<std::string, std::function<Splits(const Wordnet&)>>& tasks() {
 std::string tsv(const std::vector<TaskRow>& rows, size_t most = SIZE_MAX) {
   std::string text = "id\tlabel\ttext_a\ttext_b\n";
   for (size_t i = 0; i < std::min(most, rows.size()); ++i) {
-    text += fmt::format("{}\t{}\t{}\t{}\n", rows[i].id, rows[i].label, rows[i].text_a, rows[i].text_b);
+    text +=
+        fmt::format("{}\t{}\t{}\t{}\n", rows[i].id, rows[i].label, rows[i].text_a, rows[i].text_b);
   }
   return text;
 }
@@ -346,15 +363,18 @@ std::vector<std::string> wordnet_task_names() { return {"supersense", "nli", "gl
 
 WordnetTask build_wordnet_task(const std::string& name, const std::string& wordnet_folder) {
   const auto it = tasks().find(name);
-  if (it == tasks().end()) throw UsageError("there is no WordNet task '{}'; known: supersense, nli, gloss, sim", name);
+  if (it == tasks().end())
+    throw UsageError("there is no WordNet task '{}'; known: supersense, nli, gloss, sim", name);
   Splits s = it->second(read_wordnet(wordnet_folder));
   return {name, std::move(s[kTrain]), std::move(s[kDev]), std::move(s[kTest])};
 }
 
 std::vector<std::string> write_wordnet_task(const WordnetTask& task, const std::string& folder) {
   make_folders(folder);
-  const std::pair<const char*, std::string> files[] = {
-      {"train", tsv(task.train)}, {"dev", tsv(task.dev)}, {"test", tsv(task.test)}, {"train256", tsv(task.train, 256)}};
+  const std::pair<const char*, std::string> files[] = {{"train", tsv(task.train)},
+                                                       {"dev", tsv(task.dev)},
+                                                       {"test", tsv(task.test)},
+                                                       {"train256", tsv(task.train, 256)}};
   std::vector<std::string> paths;
   for (const auto& [part, text] : files) {
     paths.push_back(fmt::format("{}/{}.{}.tsv", folder, task.name, part));

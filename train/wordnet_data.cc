@@ -32,7 +32,8 @@ std::string squeeze(std::string_view s) {
 void read_gloss(Synset& s, std::string_view text) {
   const std::vector<std::string> parts = split(text, '"');
   std::string gloss = squeeze(parts[0]);
-  while (!gloss.empty() && std::string_view(" ;:,-").find(gloss.back()) != std::string_view::npos) gloss.pop_back();
+  while (!gloss.empty() && std::string_view(" ;:,-").find(gloss.back()) != std::string_view::npos)
+    gloss.pop_back();
   s.gloss = squeeze(gloss);
   for (size_t i = 1; i + 1 < parts.size(); i += 2) {
     const std::string e = squeeze(parts[i]);
@@ -42,7 +43,8 @@ void read_gloss(Synset& s, std::string_view text) {
 
 class Fields {
  public:
-  Fields(std::vector<std::string> fields, std::string where) : fields_(std::move(fields)), where_(std::move(where)) {}
+  Fields(std::vector<std::string> fields, std::string where)
+      : fields_(std::move(fields)), where_(std::move(where)) {}
   const std::string& next() {
     if (at_ >= fields_.size()) throw FileError("{}: the line ends too early", where_);
     return fields_[at_++];
@@ -51,7 +53,8 @@ class Fields {
     const std::string& s = next();
     int value = 0;
     const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), value, base);
-    if (error != std::errc() || end != s.data() + s.size() || value < 0) throw FileError("{}: '{}' is not a number", where_, s);
+    if (error != std::errc() || end != s.data() + s.size() || value < 0)
+      throw FileError("{}: '{}' is not a number", where_, s);
     return value;
   }
 
@@ -77,7 +80,8 @@ std::string word_text(const std::string& word) {
 Wordnet read_wordnet(const std::string& folder) {
   Wordnet wordnet;
   std::vector<std::vector<std::pair<std::string, std::string>>> pointers;
-  const std::pair<const char*, char> files[] = {{"data.noun", 'n'}, {"data.verb", 'v'}, {"data.adj", 'a'}, {"data.adv", 'r'}};
+  const std::pair<const char*, char> files[] = {
+      {"data.noun", 'n'}, {"data.verb", 'v'}, {"data.adj", 'a'}, {"data.adv", 'r'}};
   for (const auto& [name, pos] : files) {
     const std::string path = folder + "/" + name, content = read_file(path);
     int line_number = 0;
@@ -86,7 +90,8 @@ Wordnet read_wordnet(const std::string& folder) {
       if (line.empty() || line.starts_with("  ")) continue;
       const std::string where = fmt::format("{}:{}", path, line_number);
       const size_t bar = line.find(" | ");
-      if (bar == std::string::npos) throw FileError("{}: a synset without ' | ' and a gloss", where);
+      if (bar == std::string::npos)
+        throw FileError("{}: a synset without ' | ' and a gloss", where);
       Fields f(split(std::string_view(line).substr(0, bar), ' '), where);
       Synset s;
       s.pos = pos;
@@ -118,7 +123,8 @@ Wordnet read_wordnet(const std::string& folder) {
     for (const auto& [symbol, key] : pointers[i]) {
       const auto it = wordnet.by_key.find(key);
       if (it == wordnet.by_key.end()) {
-        throw FileError("{}: synset {} points to {}, which does not exist", folder, wordnet.synsets[i].key, key);
+        throw FileError("{}: synset {} points to {}, which does not exist", folder,
+                        wordnet.synsets[i].key, key);
       }
       wordnet.synsets[i].pointers.emplace_back(symbol, it->second);
     }

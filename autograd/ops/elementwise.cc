@@ -179,10 +179,11 @@ Family elementwise_ops() { return kOps; }
 GRAFT_BINARY(add)
 GRAFT_BINARY(sub)
 GRAFT_BINARY(mul)
-GRAFT_BINARY(div) GRAFT_BINARY(pow) GRAFT_UNARY(neg) GRAFT_UNARY(exp) GRAFT_UNARY(log)
-    GRAFT_UNARY(sqrt) GRAFT_UNARY(rsqrt) GRAFT_UNARY(abs) GRAFT_UNARY(sign) GRAFT_UNARY(sin)
-        GRAFT_UNARY(cos) GRAFT_UNARY(tanh) GRAFT_UNARY(sigmoid) GRAFT_UNARY(relu)
-            GRAFT_UNARY(gelu_erf) GRAFT_UNARY(gelu_tanh) GRAFT_UNARY(silu) GRAFT_UNARY(softplus)
+GRAFT_BINARY(div)
+GRAFT_BINARY(pow) GRAFT_UNARY(neg) GRAFT_UNARY(exp) GRAFT_UNARY(log) GRAFT_UNARY(sqrt)
+    GRAFT_UNARY(rsqrt) GRAFT_UNARY(abs) GRAFT_UNARY(sign) GRAFT_UNARY(sin) GRAFT_UNARY(cos)
+        GRAFT_UNARY(tanh) GRAFT_UNARY(sigmoid) GRAFT_UNARY(relu) GRAFT_UNARY(gelu_erf)
+            GRAFT_UNARY(gelu_tanh) GRAFT_UNARY(silu) GRAFT_UNARY(softplus)
                 GRAFT_UNARY(stop_gradient)
 #undef GRAFT_UNARY
 #undef GRAFT_BINARY

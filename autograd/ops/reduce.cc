@@ -40,7 +40,8 @@ std::vector<Type> infer_reduce(const InferCall& c) {
   c.expect_arity(1, 1);
   c.expect_float(0);
   const auto& a = c.attr<ReduceAttrs>();
-  for (int64_t axis : a.axes) c.expect(axis >= 0 && axis < c.shape(0).rank(), "the axes do not exist");
+  for (int64_t axis : a.axes)
+    c.expect(axis >= 0 && axis < c.shape(0).rank(), "the axes do not exist");
   c.expect(std::ranges::is_sorted(a.axes), "the axes must be sorted");
   return {{c.dtype(0), reduced(c.shape(0), a.axes, a.keepdim)}};
 }
@@ -48,7 +49,8 @@ std::vector<Type> infer_reduce(const InferCall& c) {
 std::vector<Type> infer_max(const InferCall& c) {
   std::vector<Type> t = infer_reduce(c);
   c.expect(c.attr<ReduceAttrs>().axes.size() == 1, "max takes one axis");
-  c.expect(c.shape(0)[static_cast<int>(c.attr<ReduceAttrs>().axes[0])] > 0, "there is no maximum of nothing");
+  c.expect(c.shape(0)[static_cast<int>(c.attr<ReduceAttrs>().axes[0])] > 0,
+           "there is no maximum of nothing");
   t.push_back({DType::i64, t[0].shape});
   return t;
 }
@@ -74,7 +76,8 @@ Values vjp_sum(VjpCall& c) {
 Values vjp_mean(VjpCall& c) {
   const Shape& x = c.b.shape(c.in(0));
   const Value g = reshape(c.b, c.grad(), kept(x, c.attr<ReduceAttrs>().axes));
-  const double count = static_cast<double>(x.elements()) / std::max<double>(1, static_cast<double>(c.node.outputs[0].shape.elements()));
+  const double count = static_cast<double>(x.elements()) /
+                       std::max<double>(1, static_cast<double>(c.node.outputs[0].shape.elements()));
   return {scale(c.b, expand(c.b, g, x), 1 / count)};
 }
 
@@ -82,7 +85,8 @@ Values vjp_max(VjpCall& c) {
   const auto& a = c.attr<ReduceAttrs>();
   const Shape& x = c.b.shape(c.in(0));
   const Shape one = kept(x, a.axes);
-  return {scatter(c.b, c.b.constant(0, x), reshape(c.b, c.out(1), one), reshape(c.b, c.grad(), one), a.axes[0])};
+  return {scatter(c.b, c.b.constant(0, x), reshape(c.b, c.out(1), one), reshape(c.b, c.grad(), one),
+                  a.axes[0])};
 }
 
 Values vjp_cumsum(VjpCall& c) {
@@ -113,7 +117,8 @@ constexpr OpDef kOps[] = {
     {.name = "l2_norm", .infer = infer_l2_norm, .vjp = vjp_l2_norm, .flops = input_flops},
 };
 
-Value reduce(Builder& b, std::string_view op, Value x, const std::vector<int64_t>& axes, bool keepdim) {
+Value reduce(Builder& b, std::string_view op, Value x, const std::vector<int64_t>& axes,
+             bool keepdim) {
   return b.node(op, {x}, Attrs::of(ReduceAttrs{normalized(b.shape(x), axes), keepdim}));
 }
 
@@ -121,8 +126,12 @@ Value reduce(Builder& b, std::string_view op, Value x, const std::vector<int64_t
 
 Family reduce_ops() { return kOps; }
 
-Value sum(Builder& b, Value x, std::vector<int64_t> axes, bool keepdim) { return reduce(b, "sum", x, axes, keepdim); }
-Value mean(Builder& b, Value x, std::vector<int64_t> axes, bool keepdim) { return reduce(b, "mean", x, axes, keepdim); }
+Value sum(Builder& b, Value x, std::vector<int64_t> axes, bool keepdim) {
+  return reduce(b, "sum", x, axes, keepdim);
+}
+Value mean(Builder& b, Value x, std::vector<int64_t> axes, bool keepdim) {
+  return reduce(b, "mean", x, axes, keepdim);
+}
 
 std::pair<Value, Value> max(Builder& b, Value x, int64_t axis, bool keepdim) {
   const Value v = reduce(b, "max", x, {axis}, keepdim);

@@ -8,7 +8,9 @@
 namespace graft {
 namespace {
 
-bool is_op(const Builder& b, Value v, std::string_view name) { return v.valid() && b.graph().node(v.node).op->name == name; }
+bool is_op(const Builder& b, Value v, std::string_view name) {
+  return v.valid() && b.graph().node(v.node).op->name == name;
+}
 Value operand(const Builder& b, Value v, size_t i) { return b.graph().node(v.node).inputs[i]; }
 
 // s U V with a thin inner dimension.
@@ -42,20 +44,26 @@ class CheapForms {
       if (n.op->name != "linear" && n.op->name != "embedding") continue;
       b_.set_path(n.scope);
       const Value w = n.inputs[1];
-      const Value y = n.op->name == "linear" ? linear(n.inputs[0], w, n.inputs.size() > 2 ? n.inputs[2] : Value{})
-                                             : lookup(n.inputs[0], w, n.attrs);
-      if (y.valid()) b_.replace_uses({i, 0}, y, [&](const Use& u) { return u.node != y.node || u.node < count; });
+      const Value y = n.op->name == "linear"
+                          ? linear(n.inputs[0], w, n.inputs.size() > 2 ? n.inputs[2] : Value{})
+                          : lookup(n.inputs[0], w, n.attrs);
+      if (y.valid())
+        b_.replace_uses({i, 0}, y,
+                        [&](const Use& u) { return u.node != y.node || u.node < count; });
     }
     b_.set_path("");
     return live_part(b_.finish());
   }
 
  private:
-  // Operations of a training step with the update formed (product, its gradient, the factors' gradients) against the two thin products.
+  // Operations of a training step with the update formed (product, its gradient, the factors'
+  // gradients) against the two thin products.
   bool pays(Value x, const LowRank& f) const {
     const Shape& s = b_.shape(x);
-    const double n = static_cast<double>(s.product(0, s.rank() - 1)), r = static_cast<double>(f.rank);
-    const double out = static_cast<double>(b_.shape(f.u)[0]), in = static_cast<double>(b_.shape(f.v)[1]);
+    const double n = static_cast<double>(s.product(0, s.rank() - 1)),
+                 r = static_cast<double>(f.rank);
+    const double out = static_cast<double>(b_.shape(f.u)[0]),
+                 in = static_cast<double>(b_.shape(f.v)[1]);
     return 6 * n * r * (in + out) < 6 * out * in * r + 2 * n * in * out;
   }
 
@@ -107,7 +115,8 @@ class CheapForms {
       for (size_t side : {1u, 0u}) {
         const Value c = operand(b_, w, side);
         if (b_.shape(c) == Shape{1, s[1]} && b_.shape(operand(b_, w, 1 - side)) == s) {
-          return ops::mul(b_, plain_lookup(ids, operand(b_, w, 1 - side), attrs), ops::reshape(b_, c, {s[1]}));
+          return ops::mul(b_, plain_lookup(ids, operand(b_, w, 1 - side), attrs),
+                          ops::reshape(b_, c, {s[1]}));
         }
       }
     }

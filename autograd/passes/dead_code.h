@@ -10,7 +10,8 @@ namespace graft {
 // For each node, whether a named output or an assignment depends on it.
 std::vector<bool> live_nodes(const Graph& graph);
 
-// The graph of the live nodes, with the parameters they read and those that are assigned; marks on dropped values go too.
+// The graph of the live nodes, with the parameters they read and those that are assigned; marks on
+// dropped values go too.
 Graph live_part(const Graph& graph);
 
 }  // namespace graft

@@ -37,29 +37,43 @@ std::string first_reader(const Graph& graph, const std::vector<bool>& alone,
   return "nothing";
 }
 
-}  // namespace
+// A graph cut in two: what parameters alone decide, and the rest, which reads those values as leaves.
+struct Cut {
+  Graph values, rest;
+  std::vector<std::string> merged;
+};
 
-Folded fold_parameters(const Graph& graph, const ParamStore& params) {
+Cut cut(const Graph& graph) {
   const std::vector<bool> alone = of_parameters_alone(graph);
   Builder values(graph);
   values.keep_outputs({});
-  Builder b(graph);
-  Folded result;
+  Builder rest(graph);
+  Cut result;
   for (const Mark& m : graph.marks(Role::reparametrized)) {
     if (!alone[static_cast<size_t>(m.value.node)]) continue;
     values.output(m.scope, m.value);
-    b.replace_uses(m.value, b.param_value(m.scope));
+    rest.replace_uses(m.value, rest.param_value(m.scope));
     result.merged.push_back(m.scope);
   }
-  // Only the folded values are computed: the graph without its inputs.
-  const Graph value_graph = live_part(values.finish());
-  const Evaluation folded = evaluate(value_graph, {}, params);
-  result.graph = live_part(b.finish());
+  result.values = live_part(values.finish());
+  result.rest = live_part(rest.finish());
+  for (const Param& p : result.rest.params()) {
+    if (p.adapter.empty()) continue;
+    throw GraphError("the method cannot be merged: '{}' acts on an activation, at {}", p.name,
+                     first_reader(result.rest, of_parameters_alone(result.rest), p.name));
+  }
+  return result;
+}
+
+}  // namespace
+
+void expect_mergeable(const Graph& graph) { cut(graph); }
+
+Folded fold_parameters(const Graph& graph, const ParamStore& params) {
+  Cut parts = cut(graph);
+  Folded result{std::move(parts.rest), {}, std::move(parts.merged)};
+  const Evaluation folded = evaluate(parts.values, {}, params);
   for (const Param& p : result.graph.params()) {
-    if (!p.adapter.empty()) {
-      throw GraphError("the method cannot be merged: '{}' acts on an activation, at {}", p.name,
-                       first_reader(result.graph, alone, p.name));
-    }
     if (params.contains(p.name)) result.params.set(p.name, params.get(p.name));
   }
   for (const auto& [name, value] : folded.outputs) result.params.set(name, value);

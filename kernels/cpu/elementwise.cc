@@ -109,11 +109,12 @@ HWY_AFTER_NAMESPACE();
 namespace graft::cpu {
 
 #define GRAFT_EXPORT(Name) HWY_EXPORT(Name##Run);
-#define GRAFT_EACH(M)                                                                        \
-  M(Add)                                                                                     \
-  M(Sub) M(Mul) M(Div) M(TanhBackward) M(SigmoidBackward) M(ReluBackward) M(GeluErfBackward) \
-      M(GeluTanhBackward) M(SiluBackward) M(SoftplusBackward) M(Neg) M(Exp) M(Log) M(Sqrt)   \
-          M(Rsqrt) M(Abs) M(Sign) M(Tanh) M(Sigmoid) M(Relu) M(GeluErf) M(GeluTanh) M(Silu)  \
+#define GRAFT_EACH(M)                                                                       \
+  M(Add)                                                                                    \
+  M(Sub)                                                                                    \
+  M(Mul) M(Div) M(TanhBackward) M(SigmoidBackward) M(ReluBackward) M(GeluErfBackward)       \
+      M(GeluTanhBackward) M(SiluBackward) M(SoftplusBackward) M(Neg) M(Exp) M(Log) M(Sqrt)  \
+          M(Rsqrt) M(Abs) M(Sign) M(Tanh) M(Sigmoid) M(Relu) M(GeluErf) M(GeluTanh) M(Silu) \
               M(Scale) M(AddScalar) M(Clamp) M(Square) M(Cube) M(Reciprocal)
 GRAFT_EACH(GRAFT_EXPORT)
 #undef GRAFT_EACH
@@ -182,9 +183,10 @@ void RunBinary(const KernelCall& c, BinaryRun run) {
 #define GRAFT_KERNEL(Name) \
   void Name(const KernelCall& c) { RunUnary(c, GRAFT_DISPATCH(Name##Run)); }
 GRAFT_KERNEL(Neg)
-GRAFT_KERNEL(Exp) GRAFT_KERNEL(Log) GRAFT_KERNEL(Sqrt) GRAFT_KERNEL(Rsqrt) GRAFT_KERNEL(Abs)
-    GRAFT_KERNEL(Sign) GRAFT_KERNEL(Tanh) GRAFT_KERNEL(Sigmoid) GRAFT_KERNEL(Relu)
-        GRAFT_KERNEL(GeluErf) GRAFT_KERNEL(GeluTanh) GRAFT_KERNEL(Silu)
+GRAFT_KERNEL(Exp)
+GRAFT_KERNEL(Log) GRAFT_KERNEL(Sqrt) GRAFT_KERNEL(Rsqrt) GRAFT_KERNEL(Abs) GRAFT_KERNEL(Sign)
+    GRAFT_KERNEL(Tanh) GRAFT_KERNEL(Sigmoid) GRAFT_KERNEL(Relu) GRAFT_KERNEL(GeluErf)
+        GRAFT_KERNEL(GeluTanh) GRAFT_KERNEL(Silu)
 #undef GRAFT_KERNEL
 #define GRAFT_KERNEL(Name) \
   void Name(const KernelCall& c) { RunBinary(c, GRAFT_DISPATCH(Name##Run)); }

@@ -1,115 +1,140 @@
-// The program as a user meets it: exit status, messages, JSON, a short training run whose adapter
-// can be used.
+// The program's borders: exit status, messages, JSON.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cstdio>
-#include <filesystem>
-
-#include "core/atomic_file.h"
-#include "core/json.h"
-#include "tests/support/minilm.h"
+#include "tests/apps/program.h"
 
 namespace graft::testing {
 namespace {
 
-struct Result {
+struct Refusal {
+  const char* name;
+  std::string arguments;  // {model}: MiniLM, {dir}: a folder with the files below
   int status;
-  std::string output;  // both streams
+  std::string message;
 };
 
-Result graft(const std::string& arguments, bool errors = true) {
-  FILE* pipe = popen(
-      (std::string(GRAFT_PROGRAM) + " " + arguments + (errors ? " 2>&1" : " 2>/dev/null")).c_str(),
-      "r");
-  std::string output;
-  char buffer[4096];
-  for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) output.append(buffer, n);
-  return {WEXITSTATUS(pclose(pipe)), output};
+// config.json lacks a field; t.train.tsv is in order, its test file is not; bad.csv has an open
+// quote; cut.safetensors ends in its header.
+void write_files(const TemporaryFolder& dir) {
+  write_file(dir / "config.json", R"({"model_type": "bert", "hidden_size": 8})");
+  write_file(dir / "t.train.tsv", "id\tlabel\ttext_a\ttext_b\n1\tred\tone\t\n2\tblue\ttwo\t\n");
+  write_file(dir / "t.dev.tsv", "id\tlabel\ttext_a\ttext_b\n1\tred\tone\t\n");
+  write_file(dir / "t.test.tsv", "id\tlabel\ttext_a\ttext_b\n1\tred\tone\n");
+  write_file(dir / "bad.csv", "text,label\n\"never closed,1\n");
+  write_file(dir / "words.csv", "phrase,label\na,1\nb,0\n");
+  write_file(dir / "one.csv", "text,label\na,x\nb,x\nc,x\nd,x\n");
+  write_file(dir / "label.jsonl", "{\"text\": \"a\", \"label\": 1}\n{\"text\": \"b\"}\n");
+  write_file(dir / "cut.safetensors", std::string("\x40\0\0\0\0\0\0\0{\"a\":", 13));
 }
 
-TEST(Cli, WrongUsageIsTwo) {
-  const std::string model = " --model " + minilm_folder();
-  EXPECT_EQ(graft("").status, 2);
-  EXPECT_EQ(graft("tune").status, 2);
-  const Result method = graft("plan --method lorra" + model);
-  EXPECT_EQ(method.status, 2);
-  EXPECT_NE(method.output.find("there is no method 'lorra'; known: full"), std::string::npos);
-  const Result key = graft("plan --method lora --set rank=4" + model);
-  EXPECT_EQ(key.status, 2);
-  EXPECT_NE(key.output.find("no hyperparameter 'rank'"), std::string::npos);
-  const Result target = graft("plan --method lora --set 'target_modules=[\"q_proj\"]'" + model);
-  EXPECT_EQ(target.status, 2);
-  EXPECT_NE(target.output.find("encoder.layer.0.attention.self.query"), std::string::npos);
+const std::vector<Refusal>& refusals() {
+  static const std::string tune = "tune {model} --output {dir}/out --task {dir}/";
+  static const std::vector<Refusal> table = {
+      {"NoCommand", "", 2, "subcommand is required"},
+      {"NoOptions", "tune", 2, "--model is required"},
+      {"Method", "plan --method lorra {model}", 2, "there is no method 'lorra'; known: full"},
+      {"Hyperparameter", "plan --set rank=4 {model}", 2, "no hyperparameter 'rank'"},
+      {"Kind", "plan --set r=four {model}", 2, "'r' should be like 8 but is \"four\""},
+      {"Set", "plan --set r {model}", 2, "--set takes key=value, got 'r'"},
+      {"Target", "plan --set 'target_modules=[\"q_proj\"]' {model}", 2,
+       "encoder.layer.0.attention.self.query"},
+      {"Task", "eval --task supersense {model}", 2, "give wordnet:NAME"},
+      {"Metric", "eval --task wordnet:sim --metric accuracy {model}", 2,
+       "the metric 'accuracy' does not fit the task sim; these do: spearman, pearson"},
+      {"Length", "plan --length 600 {model}", 2, "the model has 512 positions"},
+      {"BudgetText", "plan --budget lots {model}", 2, "--budget takes auto or bytes"},
+      {"Device", "plan --device cuda {model}", 1, "no such device; use --device cpu"},
+      {"Precision", "plan --precision bf16 {model}", 1, "use --precision fp32"},
+      {"NoFile", "inspect /nonexistent", 3, "/nonexistent"},
+      {"NoModel", "plan --model /nonexistent", 3, "/nonexistent"},
+      {"Config", "plan --model {dir}", 3, "'num_hidden_layers' is missing"},
+      {"Rows", tune + "t.train.tsv", 3, "t.test.tsv:2: 3 columns instead of the 4"},
+      {"Quote", tune + "bad.csv", 3, "bad.csv:2: the quote that opens here is never closed"},
+      {"Column", tune + "words.csv", 3, "no column holds the text; name it with --text-column"},
+      {"NamedColumn", tune + "words.csv --text-column word", 3,
+       "there is no column 'word'; it has"},
+      {"OneLabel", tune + "one.csv", 3, "nothing to tell apart"},
+      {"Field", tune + "label.jsonl", 3, "label.jsonl:2: the field 'label' of the first row"},
+      {"Truncated", "inspect {dir}/cut.safetensors", 3, "cut.safetensors"},
+      {"NoCheckpoint", tune + "words.csv --text-column phrase --resume", 3,
+       "checkpoint.safetensors"},
+      {"Budget", "plan --budget 100M {model}", 4, "give at least 300"},
+  };
+  return table;
 }
 
-TEST(Cli, DamagedFilesAreThree) {
-  const Result none = graft("inspect /nonexistent");
-  EXPECT_EQ(none.status, 3);
-  const std::string folder =
-      std::filesystem::temp_directory_path() / fmt::format("graft-cli-{}", ::getpid());
-  make_folders(folder);
-  write_file(folder + "/config.json", R"({"model_type": "bert", "hidden_size": 8})");
-  const Result config = graft("plan --model " + folder);
-  EXPECT_EQ(config.status, 3);
-  EXPECT_NE(config.output.find("'num_hidden_layers' is missing"), std::string::npos);
-  write_file(folder + "/t.train.tsv", "id\tlabel\ttext_a\ttext_b\n1\tred\tone\t\n");
-  write_file(folder + "/t.dev.tsv", "id\tlabel\ttext_a\ttext_b\n1\t0\tone\t\n");
-  write_file(folder + "/t.test.tsv", "id\tlabel\ttext_a\n");
-  const Result rows = graft("tune --task " + folder + "/t.train.tsv --output " + folder +
-                            "/o --model " + minilm_folder());
-  EXPECT_EQ(rows.status, 3);
-  EXPECT_NE(rows.output.find("t.test.tsv:1: 3 columns"), std::string::npos);
-  std::filesystem::remove_all(folder);
-}
+class CliRefusals : public ::testing::TestWithParam<Refusal> {};
 
-// Two classes that a sentence encoder tells apart at once.
-void write_task(const std::string& stem) {
-  const char* things[2][8] = {
-      {"a brown dog", "a small cat", "two wild horses", "an old elephant", "a grey wolf",
-       "the young lion", "a tame rabbit", "a striped tiger"},
-      {"fresh bread", "hot lentil soup", "a ripe apple", "salted butter", "a slice of cheese",
-       "roasted rice", "sweet honey", "a bowl of noodles"}};
-  const char* frames[] = {"{} was seen near the house", "she spoke of {}",
-                          "there is {} in the picture", "they wanted {}"};
-  std::string text = "id\tlabel\ttext_a\ttext_b\n";
-  int id = 0;
-  for (const char* frame : frames) {
-    for (int label : {0, 1}) {
-      for (const char* thing : things[label])
-        text +=
-            fmt::format("r{}\t{}\t{}\t\n", ++id, label, fmt::format(fmt::runtime(frame), thing));
-    }
+TEST_P(CliRefusals, StatusAndMessage) {
+  const TemporaryFolder dir(std::string("cli-") + GetParam().name);
+  write_files(dir);
+  std::string arguments = GetParam().arguments;
+  for (const auto& [key, value] : {std::pair{std::string("{model}"), minilm_option()},
+                                   std::pair{std::string("{dir}"), dir.path()}}) {
+    for (size_t at; (at = arguments.find(key)) != std::string::npos;)
+      arguments.replace(at, key.size(), value);
   }
-  for (const char* part : {".train.tsv", ".dev.tsv", ".test.tsv"}) write_file(stem + part, text);
+  const Result r = graft(arguments);
+  EXPECT_EQ(r.status, GetParam().status) << r.output;
+  EXPECT_NE(r.output.find(GetParam().message), std::string::npos) << r.output;
 }
 
-TEST(Cli, TuneThenUseTheAdapter) {
-  const std::string folder = std::filesystem::temp_directory_path() /
-                             fmt::format("graft-tune-{}", ::getpid()),
-                    model = " --model " + minilm_folder();
-  make_folders(folder);
-  write_task(folder + "/things");
-  const std::string task = " --task " + folder + "/things.train.tsv";
-  const Result tuned = graft(
-      "tune --json --steps 12 --batch 16 --method lora --output " + folder + task + model, false);
-  ASSERT_EQ(tuned.status, 0) << tuned.output;
-  const Json run = parse_json(tuned.output, "tune");
-  EXPECT_EQ(run.at("trainable_parameters"), 73728);
-  EXPECT_EQ(run.at("planned_peak_bytes"), run.at("peak_bytes"));
-  EXPECT_GE(run.at("metrics").at("accuracy").get<double>(), 0.95);
-  EXPECT_LT(run.at("losses").back().get<double>(), run.at("losses").front().get<double>());
-  const Result eval = graft("eval --adapter " + folder + task + model, false);
-  ASSERT_EQ(eval.status, 0) << eval.output;
-  EXPECT_DOUBLE_EQ(parse_json(eval.output, "eval").at("metrics").at("accuracy").get<double>(),
-                   run.at("metrics").at("accuracy").get<double>());
-  const Result merged =
-      graft("merge --adapter " + folder + " --output " + folder + "/merged" + model, false);
-  ASSERT_EQ(merged.status, 0) << merged.output;
-  EXPECT_LT(parse_json(merged.output, "merge").at("max_abs_difference").get<double>(), 2e-5);
-  EXPECT_EQ(graft("inspect " + folder + "/merged", false).status, 0);
-  std::filesystem::remove_all(folder);
+INSTANTIATE_TEST_SUITE_P(All, CliRefusals, ::testing::ValuesIn(refusals()),
+                         [](const auto& row) { return std::string(row.param.name); });
+
+TEST(Cli, MethodsSayWhatTheyAre) {
+  const Json methods = graft("methods --json", Streams::out).json().at("methods");
+  std::map<std::string, bool> merges;
+  for (const Json& m : methods) {
+    merges[m.at("name")] = m.at("mergeable");
+    EXPECT_FALSE(m.at("reference").get<std::string>().empty()) << m.at("name");
+  }
+  EXPECT_TRUE(merges.at("lora"));
+  EXPECT_TRUE(merges.at("ia3"));
+  EXPECT_TRUE(merges.at("bitfit"));
+  EXPECT_FALSE(merges.at("houlsby"));
+  EXPECT_FALSE(merges.at("prefix_tuning"));
+  EXPECT_FALSE(merges.at("lst"));
+}
+
+TEST(Cli, PlanCountsWithoutWeights) {
+  const Json j =
+      graft("plan --json --set r=4 --model " + minilm_folder() + "/config.json", Streams::out)
+          .json();
+  EXPECT_EQ(j.at("trainable_parameters"), 6 * 2 * 4 * (384 + 384));
+  size_t sum = 0;
+  for (const auto& [name, bytes] : j.at("parts").items()) sum += bytes.get<size_t>();
+  EXPECT_LE(sum, j.at("peak_bytes").get<size_t>());
+  EXPECT_GT(j.at("flops_per_step").get<double>(), 8e10);
+}
+
+TEST(Cli, BenchRunsAsPlanned) {
+  const Json j = graft("bench --json --method houlsby --batch 4 --length 16 --steps 2 --model " +
+                           minilm_folder() + "/config.json",
+                       Streams::out)
+                     .json();
+  EXPECT_EQ(j.at("peak_bytes"), j.at("planned_peak_bytes"));
+  EXPECT_LE(j.at("seconds_per_step_min").get<double>(), j.at("seconds_per_step").get<double>());
+}
+
+TEST(Cli, TextsBecomeTokensAndVectors) {
+  const TemporaryFolder dir("texts");
+  write_file(dir / "texts", "A dog.\nA puppy.\nTax law of 1912, in force.\n");
+  const Json tokens =
+      graft("encode --json " + (dir / "texts") + minilm_option(), Streams::out).json();
+  ASSERT_EQ(tokens.size(), 3u);
+  EXPECT_EQ(tokens[0].at("tokens"), (Json{"[CLS]", "a", "dog", ".", "[SEP]"}));
+  const Json e = graft("embed --json " + (dir / "texts") + minilm_option(), Streams::out)
+                     .json()
+                     .at("embeddings");
+  auto similarity = [&](size_t i, size_t j) {
+    double sum = 0;
+    for (size_t k = 0; k < e[i].size(); ++k) sum += e[i][k].get<double>() * e[j][k].get<double>();
+    return sum;
+  };
+  EXPECT_NEAR(similarity(0, 0), 1, 1e-5);
+  EXPECT_GT(similarity(0, 1), 0.7);
+  EXPECT_LT(similarity(0, 2), 0.2);
 }
 
 }  // namespace

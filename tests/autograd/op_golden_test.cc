@@ -1,5 +1,6 @@
-// Every op against PyTorch's numbers: forward and gradient on both backends; the gradient against finite differences in double; a
-// gradient that is asked for alone; and the planned executor against the evaluator, bit for bit.
+// Every op against PyTorch's numbers: forward and gradient on both backends; the gradient against
+// finite differences in double; a gradient that is asked for alone; and the planned executor
+// against the evaluator, bit for bit.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -30,7 +31,8 @@ struct Case {
   bool differentiable() const { return !json.at("grads").empty(); }
 };
 
-// A graph of the case: outputs by name, and gradients as outputs "grad/INPUT" for the inputs in `wanted`.
+// A graph of the case: outputs by name, and gradients as outputs "grad/INPUT" for the inputs in
+// `wanted`.
 struct Built {
   Graph graph;
   Inputs inputs;
@@ -53,7 +55,9 @@ Built build(const Case& c, const std::set<std::string>& wanted) {
   for (size_t i = 0; i < c.json.at("outputs").size(); ++i) {
     const auto n = c.json.at("outputs")[i].get<std::string>();
     b.output(n, outs.at(i));
-    const std::string gout = c.key(c.json.at("outputs").size() == 1 || !c.data->contains(c.key("gout/" + n)) ? "gout" : "gout/" + n);
+    const std::string gout = c.key(
+        c.json.at("outputs").size() == 1 || !c.data->contains(c.key("gout/" + n)) ? "gout"
+                                                                                  : "gout/" + n);
     if (!c.data->contains(gout) || !is_float(b.type(outs[i]).dtype)) continue;
     const Tensor& t = c.data->tensor(gout);
     ys.push_back(outs[i]);
@@ -77,7 +81,9 @@ std::set<std::string> grads_of(const Case& c) {
   return names;
 }
 
-double tolerance(const Json& atol, const std::string& key) { return atol.contains(key) ? atol.at(key).get<double>() : 0; }
+double tolerance(const Json& atol, const std::string& key) {
+  return atol.contains(key) ? atol.at(key).get<double>() : 0;
+}
 
 void compare(const Case& c, const Evaluation& got, const std::string& what) {
   const double rtol = c.json.at("rtol").get<double>();
@@ -85,12 +91,15 @@ void compare(const Case& c, const Evaluation& got, const std::string& what) {
     const bool single = c.json.at("outputs").size() == 1 && name.rfind("grad/", 0) != 0;
     const std::string key = c.key(single && !c.data->contains(c.key(name)) ? "out" : name);
     if (!c.data->contains(key)) continue;
-    EXPECT_EQ(mismatch(tensor, c.data->tensor(key), rtol, tolerance(c.json.at("atol"), single ? "out" : name)), "")
+    EXPECT_EQ(mismatch(tensor, c.data->tensor(key), rtol,
+                       tolerance(c.json.at("atol"), single ? "out" : name)),
+              "")
         << c.op << "/" << c.name << " " << name << " " << what;
   }
 }
 
-std::vector<Case> all_cases(std::map<std::string, SafeTensors>& files, const OpRows& rows, std::vector<std::string>& missing) {
+std::vector<Case> all_cases(std::map<std::string, SafeTensors>& files, const OpRows& rows,
+                            std::vector<std::string>& missing) {
   const std::string dir = golden_dir() + "/ops/";
   std::vector<Case> cases;
   const Json index = parse_json_file(dir + "index.json");
@@ -136,7 +145,8 @@ TEST_F(GoldenOps, ForwardAndGradient) {
   std::printf("golden ops: %zu cases, %zu not supported\n", cases_.size(), missing_.size());
 }
 
-// What is asked for alone equals what is asked for together: a needs mask changes which nodes exist, not what they compute.
+// What is asked for alone equals what is asked for together: a needs mask changes which nodes
+// exist, not what they compute.
 TEST_F(Ops, EachGradientAlone) {
   for (const Case& c : cases_) {
     if (grads_of(c).size() < 2) continue;
@@ -155,11 +165,13 @@ TEST_F(Ops, ExecutorEqualsEvaluator) {
     Executor executor(std::make_shared<const Program>(plan(built.graph)), store);
     executor.set_poison(true);
     for (int run = 0; run < 2; ++run) {
-      for (const std::string& n : built.graph.input_names()) executor.set_input(n, built.inputs.at(n));
+      for (const std::string& n : built.graph.input_names())
+        executor.set_input(n, built.inputs.at(n));
       executor.run();
       for (const auto& [name, tensor] : want.outputs) {
         const Tensor got = executor.output(name);
-        EXPECT_TRUE(tensor.size_bytes() == 0 || std::memcmp(got.bytes(), tensor.bytes(), tensor.size_bytes()) == 0)
+        EXPECT_TRUE(tensor.size_bytes() == 0 ||
+                    std::memcmp(got.bytes(), tensor.bytes(), tensor.size_bytes()) == 0)
             << c.op << "/" << c.name << " " << name << " run " << run;
       }
     }
@@ -170,8 +182,10 @@ TEST_F(Ops, ExecutorEqualsEvaluator) {
 // <grad, direction> against (L(x + h u) - L(x - h u)) / 2h in double, L = sum <out, gout>.
 TEST_F(Ops, DirectionalGradientCheck) {
   for (const Case& c : cases_) {
-    // Where the stored gradient is a subgradient, leaves out a row on purpose, or belongs to numbers that h cannot move.
-    static const std::set<std::string> not_derivatives = {"relu/edge", "abs/edge", "embedding/padding", "softmax/min_float"};
+    // Where the stored gradient is a subgradient, leaves out a row on purpose, or belongs to
+    // numbers that h cannot move.
+    static const std::set<std::string> not_derivatives = {"relu/edge", "abs/edge",
+                                                          "embedding/padding", "softmax/min_float"};
     if (!c.differentiable() || not_derivatives.contains(c.op + "/" + c.name)) continue;
     const Built built = build(c, grads_of(c));
     const Evaluation at = evaluate(built.graph, built.inputs, {}, Backend::ref);
@@ -206,8 +220,10 @@ TEST_F(Ops, DirectionalGradientCheck) {
       const double up = loss(plus), down = loss(minus);
       if (!std::isfinite(up) || !std::isfinite(down)) continue;  // masks of -inf
       // Rounding of the two losses over 2h, and the third derivative times h^2.
-      const double rounding = 4e-16 * (std::fabs(up) + std::fabs(down) + 1) * static_cast<double>(x.elements() + 10) / h;
-      EXPECT_NEAR((up - down) / (2 * h), analytic, 1e-6 * size + rounding + 1e-7) << c.op << "/" << c.name << " " << n;
+      const double rounding = 4e-16 * (std::fabs(up) + std::fabs(down) + 1) *
+                              static_cast<double>(x.elements() + 10) / h;
+      EXPECT_NEAR((up - down) / (2 * h), analytic, 1e-6 * size + rounding + 1e-7)
+          << c.op << "/" << c.name << " " << n;
     }
   }
 }

@@ -31,7 +31,7 @@ TEST(DType, SixteenBitFloatsRoundTrip) {
 }
 
 TEST(DType, NarrowingRoundsToEven) {
-  EXPECT_EQ(float_to_bf16(1.0f + 0x1p-8f), float_to_bf16(1.0f));           // a tie: down to even
+  EXPECT_EQ(float_to_bf16(1.0f + 0x1p-8f), float_to_bf16(1.0f));  // a tie: down to even
   EXPECT_EQ(float_to_bf16(1.0f + 3 * 0x1p-8f), float_to_bf16(1.0f + 0x1p-6f));
   EXPECT_EQ(f16_to_float(float_to_f16(1.0f + 0x1p-11f)), 1.0f);
   EXPECT_EQ(f16_to_float(float_to_f16(65519.0f)), 65504.0f);
@@ -61,9 +61,11 @@ TEST(Tensor, CastsAndRefusesTheWrongType) {
 
 // Known answers of the Random123 distribution.
 TEST(Random, PhiloxKnownAnswers) {
-  EXPECT_EQ(philox({0, 0, 0, 0}, 0, 0), (PhiloxBlock{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox({0, 0, 0, 0}, 0, 0),
+            (PhiloxBlock{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   constexpr uint32_t f = 0xffffffff;
-  EXPECT_EQ(philox({f, f, f, f}, f, f), (PhiloxBlock{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox({f, f, f, f}, f, f),
+            (PhiloxBlock{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, 0xa4093822, 0x299f31d0),
             (PhiloxBlock{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }

@@ -1,4 +1,5 @@
-// Tokenizers against Hugging Face tokenizers: ids, tokens, offsets, pairs, truncation, decoding; all exact.
+// Tokenizers against Hugging Face tokenizers: ids, tokens, offsets, pairs, truncation, decoding;
+// all exact.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -12,7 +13,9 @@
 namespace graft::testing {
 namespace {
 
-const std::set<std::string> kUnsupported = {"gpt2_bytelevel", "roberta_bytelevel", "llama2_metaspace", "llama2_pretokenizer", "llama3_bpe", "t5_unigram", "t5_precompiled"};
+const std::set<std::string> kUnsupported = {
+    "gpt2_bytelevel", "roberta_bytelevel", "llama2_metaspace", "llama2_pretokenizer",
+    "llama3_bpe",     "t5_unigram",        "t5_precompiled"};
 
 std::vector<std::pair<int64_t, int64_t>> offsets_of(const Json& j) {
   std::vector<std::pair<int64_t, int64_t>> out;
@@ -43,7 +46,8 @@ size_t check(const std::string& file, const Tokenizer& t) {
   }
   if (golden.contains("pairs")) {
     for (const Json& c : golden.at("pairs")) {
-      const Encoding e = t.encode_pair(c.at("text").get<std::string>(), c.at("pair").get<std::string>());
+      const Encoding e =
+          t.encode_pair(c.at("text").get<std::string>(), c.at("pair").get<std::string>());
       EXPECT_EQ(e.ids, c.at("ids").get<std::vector<int64_t>>());
       EXPECT_EQ(e.type_ids, c.at("type_ids").get<std::vector<int64_t>>());
       EXPECT_EQ(e.offsets, offsets_of(c.at("offsets")));
@@ -70,8 +74,10 @@ TEST(GoldenTokenizers, Exact) {
   const Json& list = index.is_object() ? index.begin().value() : index;
   size_t cases = 0, missing = 0;
   for (const Json& entry : list) {
-    const auto name = entry.is_string() ? entry.get<std::string>() : entry.at("name").get<std::string>();
-    const auto kind = entry.is_object() && entry.contains("kind") ? entry.at("kind").get<std::string>() : name;
+    const auto name =
+        entry.is_string() ? entry.get<std::string>() : entry.at("name").get<std::string>();
+    const auto kind =
+        entry.is_object() && entry.contains("kind") ? entry.at("kind").get<std::string>() : name;
     const std::string folder = dir + name, file = folder + "/encodings.json";
     if (kUnsupported.contains(kind) || kUnsupported.contains(name)) {
       missing += parse_json_file(file).at("cases").size();

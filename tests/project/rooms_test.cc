@@ -1,4 +1,5 @@
-// The rooms know each other in one direction only (docs/engine.md): every #include is read, and one that points up fails.
+// The rooms know each other in one direction only (docs/engine.md): every #include is read, and one
+// that points up fails.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -42,13 +43,16 @@ TEST(Rooms, NoIncludePointsUp) {
   EXPECT_GT(files, 50u);
 }
 
-// Of autograd, kernels may be called by backend and name only; of the kernels, autograd sees the interface alone.
+// Of autograd, kernels may be called by backend and name only; of the kernels, autograd sees the
+// interface alone.
 TEST(Rooms, AutogradSeesOnlyTheKernelInterface) {
-  for (const auto& entry : fs::recursive_directory_iterator(fs::path(GRAFT_SOURCE_DIR) / "autograd")) {
+  for (const auto& entry :
+       fs::recursive_directory_iterator(fs::path(GRAFT_SOURCE_DIR) / "autograd")) {
     if (!entry.is_regular_file()) continue;
     std::ifstream in(entry.path());
     for (std::string line; std::getline(in, line);) {
-      const bool deep = line.find("#include \"kernels/cpu/") != std::string::npos || line.find("#include \"kernels/ref/") != std::string::npos;
+      const bool deep = line.find("#include \"kernels/cpu/") != std::string::npos ||
+                        line.find("#include \"kernels/ref/") != std::string::npos;
       EXPECT_FALSE(deep) << entry.path() << ": " << line;
     }
   }

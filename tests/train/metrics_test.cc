@@ -1,10 +1,10 @@
 // Metrics against numbers worked out by hand.
+#include "train/metrics.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <vector>
-
-#include "train/metrics.h"
 
 namespace graft {
 namespace {
@@ -13,7 +13,8 @@ TEST(Metrics, Classification) {
   const std::vector<int64_t> wanted = {0, 0, 1, 1, 2}, predicted = {0, 1, 1, 1, 0};
   EXPECT_DOUBLE_EQ(accuracy(predicted, wanted), 0.6);
   EXPECT_NEAR(macro_f1(predicted, wanted, 3), (0.5 + 0.8 + 0) / 3, 1e-12);
-  // (hits n - sum rows columns) / sqrt((n^2 - sum rows^2)(n^2 - sum columns^2)) = (15 - 10) / sqrt(16 * 12)
+  // (hits n - sum rows columns) / sqrt((n^2 - sum rows^2)(n^2 - sum columns^2)) = (15 - 10) /
+  // sqrt(16 * 12)
   EXPECT_NEAR(matthews(predicted, wanted, 3), 5 / std::sqrt(16.0 * 12.0), 1e-12);
 }
 

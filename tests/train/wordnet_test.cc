@@ -1,7 +1,8 @@
 // The tasks are the same bytes everywhere.
+#include "train/wordnet.h"
+
 #include <gtest/gtest.h>
 #include <openssl/evp.h>
-
 #include <unistd.h>
 
 #include <filesystem>
@@ -9,7 +10,6 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
-#include "train/wordnet.h"
 
 namespace graft {
 namespace {
@@ -47,11 +47,13 @@ TEST(Wordnet, Hash) {
 }
 
 TEST(Wordnet, FilesAreExact) {
-  const std::string folder = std::filesystem::temp_directory_path() / fmt::format("graft-wordnet-{}", ::getpid());
+  const std::string folder =
+      std::filesystem::temp_directory_path() / fmt::format("graft-wordnet-{}", ::getpid());
   size_t files = 0;
   for (const std::string& name : wordnet_task_names()) {
     for (const std::string& path : write_wordnet_task(build_wordnet_task(name), folder)) {
-      EXPECT_EQ(sha256(read_file(path)), kSha256.at(std::filesystem::path(path).filename())) << path;
+      EXPECT_EQ(sha256(read_file(path)), kSha256.at(std::filesystem::path(path).filename()))
+          << path;
       ++files;
     }
   }

@@ -1,0 +1,157 @@
+#include "apps/command.h"
+
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+
+#include "core/parallel.h"
+#include "peft/adapter_files.h"
+
+namespace graft {
+namespace {
+
+volatile std::sig_atomic_t g_interrupted = 0;
+
+}  // namespace
+
+void add_common_options(CLI::App& command, CommonOptions& o) {
+  command.add_flag("--json", o.json, "one JSON object on standard output, nothing else there");
+  command.add_option("--threads", o.threads, "threads to compute with (default: all cores)")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--seed", o.seed, "seed of data order and initialization");
+  command.add_option("--device", o.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+  command.add_option("--precision", o.precision, "fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+}
+
+void begin(const CommonOptions& o) {
+  if (o.device != "cpu") {
+    throw DeviceError("--device {}: this build has no such device; use --device cpu", o.device);
+  }
+  if (o.precision != "fp32") {
+    throw DeviceError("--precision {}: the {} device computes in fp32 only; use --precision fp32",
+                      o.precision, o.device);
+  }
+  if (o.threads > 0) set_num_threads(o.threads);
+}
+
+void add_method_options(CLI::App& command, MethodOptions& o) {
+  command.add_option("--method", o.method, "a name (see graft methods) or an adapter_config.json");
+  command.add_option("--set", o.set, "hyperparameter key=value; lists and objects as JSON");
+}
+
+std::pair<const peft::Method*, Json> method_of(const MethodOptions& o) {
+  std::pair<const peft::Method*, Json> result;
+  if (o.method.ends_with(".json")) {
+    const peft::AdapterConfig file = peft::read_adapter_config(o.method);
+    if (!file.ignored.empty()) {
+      throw UsageError("{}: nothing here knows what to do with the field {}; remove it to go on",
+                       o.method, fmt::join(file.ignored, ", "));
+    }
+    result = {file.method, file.config};
+  } else {
+    result = {&peft::find_method(o.method), Json::object()};
+  }
+  for (const std::string& pair : o.set) {
+    const size_t equals = pair.find('=');
+    if (equals == std::string::npos) throw UsageError("--set takes key=value, got '{}'", pair);
+    const std::string value = pair.substr(equals + 1);
+    const Json parsed = Json::parse(value, nullptr, false);
+    result.second[pair.substr(0, equals)] = parsed.is_discarded() ? Json(value) : parsed;
+  }
+  return result;
+}
+
+void add_model_option(CLI::App& command, std::string& model) {
+  command.add_option("--model", model, "Hugging Face model folder")->required();
+}
+
+void add_task_options(CLI::App& command, std::string& spec, TaskOptions& o) {
+  command.add_option("--task", spec, "wordnet:NAME or a .jsonl, .csv or .tsv file")->required();
+  command.add_option("--text-column", o.text_column, "default: text, sentence or text_a");
+  command.add_option("--text-pair-column", o.text_pair_column, "default: text_pair or text_b");
+  command.add_option("--label-column", o.label_column, "default: label");
+  command.add_option("--dev", o.dev, "file of development rows (default: a tenth of the rows)");
+  command.add_option("--test", o.test, "file of test rows (default: a tenth of the rows)");
+  command.add_flag("--regression", o.regression, "labels are numbers to be met, not classes");
+  command.add_option("--metric", o.metric, "accuracy, macro_f1, matthews, pearson or spearman");
+  command.add_option("--max-length", o.max_length, "tokens per row at most")
+      ->check(CLI::Range(3, 100000));
+}
+
+void add_recipe_options(CLI::App& command, TrainOptions& o) {
+  command.add_option("--steps", o.steps, "optimizer steps")->check(CLI::PositiveNumber);
+  command.add_option("--batch", o.batch, "rows per step")->check(CLI::PositiveNumber);
+  command.add_option("--accumulate", o.accumulate, "parts of a batch that run one after another")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--head-lr", o.head_lr, "learning rate of the task head")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--weight-decay", o.weight_decay)->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--max-grad-norm", o.max_grad_norm,
+                  "gradients are clipped to it; 0: they are not")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--eval-every", o.eval_every, "steps between looks at the development rows")
+      ->check(CLI::PositiveNumber);
+  command.add_flag("!--keep-last", o.keep_best,
+                   "with --eval-every: end with the last step's parameters, not the best ones");
+}
+
+size_t parse_budget(const std::string& text) {
+  if (text.empty()) return 0;
+  if (text == "auto") {
+    return static_cast<size_t>(sysconf(_SC_AVPHYS_PAGES)) *
+           static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  }
+  size_t end = 0;
+  double value = 0;
+  try {
+    value = std::stod(text, &end);
+  } catch (const std::exception&) {
+  }
+  std::string unit = text.substr(end);
+  if (unit.ends_with("B")) unit.pop_back();
+  if (unit.ends_with("i")) unit.pop_back();
+  const size_t power = std::string("KMGT").find(unit.empty() ? ' ' : unit[0]);
+  if (value <= 0 || unit.size() > 1 || (!unit.empty() && power == std::string::npos)) {
+    throw UsageError("--budget takes auto or bytes, as 500000000 or 480M; got '{}'", text);
+  }
+  for (size_t i = 0; !unit.empty() && i <= power; ++i) value *= 1024;
+  return static_cast<size_t>(value);
+}
+
+void print_json(const Json& json) {
+  std::cout << json.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
+}
+
+std::function<bool(const StepReport&)> progress_of(const std::string& name) {
+  const bool terminal = isatty(2) != 0;
+  return [=](const StepReport& r) {
+    const bool last = r.step == r.steps;
+    if (terminal) {
+      constexpr int64_t kWidth = 30;
+      const auto full = static_cast<size_t>(r.step * kWidth / r.steps);
+      fmt::print(
+          stderr,
+          "\r{:16} [{:30}] {:4}/{}  loss {:.4f}  {:5.0f} tokens/s  {:3.0f} s left  {:.0f} MB{}",
+          name, std::string(full, '='), r.step, r.steps, r.loss, r.tokens_per_second,
+          r.seconds_left, static_cast<double>(r.peak_bytes) / 1e6, last ? "\n" : "");
+    } else if (last || r.step % 50 == 0) {
+      fmt::print(stderr, "{}: step {} of {}, loss {:.4f}, {:.0f} tokens/s, {:.0f} s left\n", name,
+                 r.step, r.steps, r.loss, r.tokens_per_second, r.seconds_left);
+    }
+    std::fflush(stderr);
+    return g_interrupted == 0;
+  };
+}
+
+bool interrupted() { return g_interrupted != 0; }
+
+void catch_interrupts() {
+  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { g_interrupted = 1; });
+}
+
+}  // namespace graft

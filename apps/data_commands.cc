@@ -1,0 +1,174 @@
+// Commands on files: data, encode, inspect.
+#include <filesystem>
+#include <iostream>
+#include <iterator>
+
+#include "apps/command.h"
+#include "apps/lines.h"
+#include "core/atomic_file.h"
+#include "core/safetensors.h"
+#include "models/encoder.h"
+#include "peft/adapter_files.h"
+
+namespace graft {
+
+std::vector<std::string> read_lines(const std::string& file) {
+  const std::string text =
+      file == "-" ? std::string(std::istreambuf_iterator<char>(std::cin), {}) : read_file(file);
+  std::vector<std::string> lines;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    lines.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return lines;
+}
+
+namespace {
+
+struct Data {
+  CommonOptions common;
+  std::string name, output;
+};
+
+void run_data(const Data& o) {
+  if (!o.name.starts_with("wordnet:")) {
+    throw UsageError("the task '{}' is not known; give wordnet:NAME with a NAME of {}", o.name,
+                     fmt::join(wordnet_task_names(), ", "));
+  }
+  const WordnetTask task = build_wordnet_task(o.name.substr(8));
+  const std::vector<std::string> files = write_wordnet_task(task, o.output);
+  if (o.common.json) {
+    print_json(
+        {{"files", files},
+         {"rows",
+          {{"train", task.train.size()}, {"dev", task.dev.size()}, {"test", task.test.size()}}}});
+  } else {
+    std::cout << fmt::format("{} train, {} dev and {} test rows written to {}\n", task.train.size(),
+                             task.dev.size(), task.test.size(), o.output);
+  }
+}
+
+struct Encode {
+  CommonOptions common;
+  std::string model, file;
+};
+
+void run_encode(const Encode& o) {
+  const auto tokenizer = load_tokenizer(o.model);
+  Json all = Json::array();
+  for (const std::string& line : read_lines(o.file)) {
+    const Encoding e = tokenizer->encode(line);
+    if (!o.common.json) {
+      std::cout << fmt::format("{}\n", fmt::join(e.tokens, " "));
+      continue;
+    }
+    Json offsets = Json::array();
+    for (const auto& [begin, end] : e.offsets) offsets.push_back({begin, end});
+    all.push_back({{"ids", e.ids},
+                   {"tokens", e.tokens},
+                   {"offsets", offsets},
+                   {"decoded", tokenizer->decode(e.ids)}});
+  }
+  // Texts are a list, the one JSON value of this command that is not an object (its specification).
+  if (o.common.json) std::cout << all.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+}
+
+struct Inspect {
+  CommonOptions common;
+  std::string path;
+};
+
+// What keeps a folder from being used; empty: it is whole.
+std::vector<std::string> problems_of(const std::string& path) {
+  std::vector<std::string> problems;
+  auto attempt = [&](const auto& f) {
+    try {
+      f();
+    } catch (const Error& e) {
+      problems.emplace_back(e.what());
+    }
+  };
+  if (std::filesystem::exists(path + "/config.json")) {
+    attempt([&] {
+      const ModelConfig config = load_config(path);
+      ParamStore store;
+      load_parameters(path, build_encoder(config, {.head = head_of(config)}), store);
+    });
+    attempt([&] { load_tokenizer(path); });
+  }
+  if (std::filesystem::exists(path + "/adapter_config.json")) {
+    attempt([&] { peft::read_adapter_config(path); });
+  }
+  return problems;
+}
+
+Json inspected(const std::string& path) {
+  Json j = {{"path", path}, {"config", nullptr}, {"tensors", Json::array()}};
+  std::vector<std::string> files;
+  const bool folder = std::filesystem::is_directory(path);
+  if (folder) {
+    for (const char* name : {"config.json", "adapter_config.json"}) {
+      const std::string file = path + "/" + name;
+      if (std::filesystem::exists(file)) j["config"] = parse_json_file(file);
+    }
+    for (const auto& entry : std::filesystem::directory_iterator(path)) {
+      if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+    }
+    std::ranges::sort(files);
+    if (files.empty()) throw FileError("'{}' holds no safetensors file", path);
+  } else {
+    files.push_back(path);
+  }
+  int64_t parameters = 0;
+  for (const std::string& file : files) {
+    const SafeTensors st = SafeTensors::open(file);
+    for (const auto& [name, t] : st.tensors()) {
+      const auto dims = t.shape().dims();
+      parameters += t.elements();
+      j["tensors"].push_back({{"name", name},
+                              {"dtype", name_of(t.dtype())},
+                              {"shape", std::vector<int64_t>(dims.begin(), dims.end())}});
+    }
+  }
+  j["parameters"] = parameters;
+  j["problems"] = folder ? problems_of(path) : std::vector<std::string>();
+  j["whole"] = j["problems"].empty();
+  return j;
+}
+
+void run_inspect(const Inspect& o) {
+  const Json j = inspected(o.path);
+  if (o.common.json) {
+    print_json(j);
+    return;
+  }
+  for (const Json& t : j["tensors"]) {
+    std::cout << fmt::format("{:80} {:5} {}\n", t["name"].get<std::string>(),
+                             t["dtype"].get<std::string>(), t["shape"].dump());
+  }
+  std::cout << fmt::format("{} tensors, {} numbers; {}\n", j["tensors"].size(),
+                           j["parameters"].get<int64_t>(),
+                           j["whole"] == true ? "whole" : "not whole:");
+  for (const Json& p : j["problems"]) std::cout << "  " << p.get<std::string>() << "\n";
+}
+
+}  // namespace
+
+void add_data_commands(CLI::App& app) {
+  const auto [data, d] = add_command<Data>(app, "data", "write a task's files", run_data);
+  data->add_option("name", d->name, "wordnet:NAME")->required();
+  data->add_option("--output", d->output, "folder to write to")->required();
+
+  const auto [encode, e] =
+      add_command<Encode>(app, "encode", "tokenize, one text a line", run_encode);
+  add_model_option(*encode, e->model);
+  encode->add_option("file", e->file, "text file, or - for standard input")->required();
+
+  const auto [inspect, i] = add_command<Inspect>(
+      app, "inspect", "what is in a model, adapter or checkpoint folder, and whether it is whole",
+      run_inspect);
+  inspect->add_option("path", i->path, "folder or safetensors file")->required();
+}
+
+}  // namespace graft

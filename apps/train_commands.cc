@@ -1,0 +1,201 @@
+// graft tune and graft compare.
+#include <filesystem>
+#include <iostream>
+#include <optional>
+
+#include "apps/command.h"
+#include "core/atomic_file.h"
+#include "peft/adapter_files.h"
+#include "train/compare.h"
+
+namespace graft {
+namespace {
+
+struct TrainCommand {
+  CommonOptions common;
+  std::string model, task, output, budget;
+  TaskOptions data;
+  TrainOptions train;
+};
+
+void add_options(CLI::App& command, TrainCommand& o) {
+  add_model_option(command, o.model);
+  add_task_options(command, o.task, o.data);
+  command.add_option("--train-size", o.data.train_size, "use the first N training rows")
+      ->check(CLI::PositiveNumber);
+  add_recipe_options(command, o.train);
+  command.add_option("--lr", o.train.lr, "learning rate of everything but the head")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--budget", o.budget, "bytes a step may take (480M), or auto: what is free");
+  command.add_option("--output", o.output, "folder to write to")->required();
+}
+
+// What it takes to repeat a run, and what came out of it.
+Json run_record(const TrainCommand& o, const TrainOptions& train, const Trainer& trainer,
+                const TrainResult& result) {
+  Json j = to_json(result);
+  j["model"] = o.model;
+  j["task"] = o.task;
+  j["hyperparameters"] = trainer.adapted().config;
+  j["recipe"] = {{"steps", train.steps},
+                 {"batch", train.batch},
+                 {"accumulate", train.accumulate},
+                 {"seed", train.seed},
+                 {"lr", train.lr > 0 ? train.lr : trainer.method().learning_rate},
+                 {"head_lr", train.head_lr},
+                 {"weight_decay", train.weight_decay},
+                 {"max_grad_norm", train.max_grad_norm},
+                 {"eval_every", train.eval_every},
+                 {"keep_best", train.keep_best}};
+  j["data"] = {{"max_length", o.data.max_length},
+               {"train_size", o.data.train_size},
+               {"text_column", o.data.text_column},
+               {"text_pair_column", o.data.text_pair_column},
+               {"label_column", o.data.label_column},
+               {"dev", o.data.dev},
+               {"test", o.data.test},
+               {"regression", o.data.regression},
+               {"metric", o.data.metric}};
+  return j;
+}
+
+// The adapter, run.json and curves.csv.
+void write_run(const std::string& folder, const TrainCommand& o, const TrainOptions& train,
+               Trainer& trainer, const TrainResult& result) {
+  peft::save_adapter(folder, trainer.method(), trainer.adapted().config, trainer.adapted().graph,
+                     trainer.params(), o.model);
+  write_file(folder + "/curves.csv", curve_csv(result));
+  write_json_file(folder + "/run.json", run_record(o, train, trainer, result));
+}
+
+Comparison comparison_of(const Task& task, const TrainOptions& train) {
+  return {task.name, task.metric, train.steps, train.batch, 0, {}};
+}
+
+struct Tune : TrainCommand {
+  MethodOptions method;
+};
+
+void run_tune(const Tune& o) {
+  const auto [method, set] = method_of(o.method);
+  const ModelConfig model = load_config(o.model);
+  const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
+  make_folders(o.output);
+  TrainOptions train = o.train;
+  train.seed = o.common.seed;
+  train.budget = parse_budget(o.budget);
+  train.checkpoint = o.output + "/checkpoint.safetensors";
+  Trainer trainer(model, task, *method, set, train);
+  const TrainResult r = trainer.train(progress_of(std::string(method->name)));
+  if (r.interrupted) {
+    throw Interrupted(
+        fmt::format("interrupted after {} of {} steps; the same command with "
+                    "--resume goes on from {}",
+                    r.steps, train.steps, train.checkpoint));
+  }
+  write_run(o.output, o, train, trainer, r);
+  if (o.common.json) {
+    print_json(run_record(o, train, trainer, r));
+    return;
+  }
+  Comparison one = comparison_of(task, train);
+  one.methods.push_back({{r}, std::filesystem::file_size(o.output + "/adapter_model.safetensors")});
+  std::cout << table_of(one) << "adapter written to " << o.output << "\n";
+  if (train.profile) std::cout << profile_table(r);
+}
+
+struct Compare : TrainCommand {
+  std::vector<std::string> methods = {"all"};
+  int64_t seeds = 1;
+};
+
+std::vector<const peft::Method*> methods_of(const std::vector<std::string>& names) {
+  std::vector<const peft::Method*> methods;
+  for (const std::string& name : names) {
+    if (name != "all") {
+      methods.push_back(&peft::find_method(name));
+      continue;
+    }
+    for (const peft::Method& m : peft::all_methods()) methods.push_back(&m);
+  }
+  return methods;
+}
+
+// All seeds of a method; nothing when the user has interrupted it.
+std::optional<ComparedMethod> train_seeds(const Compare& o, const ModelConfig& model,
+                                          const Task& task, const peft::Method& method) {
+  ComparedMethod compared;
+  for (int64_t k = 0; k < o.seeds; ++k) {
+    TrainOptions train = o.train;
+    train.seed = o.common.seed + k;
+    train.budget = parse_budget(o.budget);
+    Trainer trainer(model, task, method, Json::object(), train);
+    const std::string name(method.name);
+    compared.seeds.push_back(trainer.train(
+        progress_of(o.seeds > 1 ? fmt::format("{} ({}/{})", name, k + 1, o.seeds) : name)));
+    if (compared.seeds.back().interrupted) return std::nullopt;
+    const std::string folder = fmt::format("{}/{}{}", o.output, name,
+                                           o.seeds > 1 ? fmt::format("/seed{}", train.seed) : "");
+    write_run(folder, o, train, trainer, compared.seeds.back());
+    compared.storage_bytes = std::filesystem::file_size(folder + "/adapter_model.safetensors");
+  }
+  return compared;
+}
+
+// The model without any adapter, evaluated once to warm up and once for the clock.
+double base_seconds(const Compare& o, const ModelConfig& model, const Task& task) {
+  Trainer base(model, task, peft::find_method("head"), Json::object(), o.train);
+  double seconds = 0;
+  base.evaluate(task.test);
+  base.evaluate(task.test, &seconds);
+  return seconds;
+}
+
+void run_compare(const Compare& o) {
+  const std::vector<const peft::Method*> methods = methods_of(o.methods);
+  const ModelConfig model = load_config(o.model);
+  const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
+  make_folders(o.output);
+  Comparison all = comparison_of(task, o.train);
+  all.base_seconds = base_seconds(o, model, task);
+  for (const peft::Method* m : methods) {
+    auto compared = train_seeds(o, model, task, *m);
+    if (!compared) break;
+    all.methods.push_back(std::move(*compared));
+  }
+  write_json_file(o.output + "/results.json", to_json(all));
+  write_file(o.output + "/report.html", report_page(all));
+  if (o.common.json) {
+    print_json(to_json(all));
+  } else {
+    std::cout << table_of(all) << "report: " << o.output << "/report.html\n";
+  }
+  if (all.methods.size() < methods.size()) {
+    throw Interrupted(
+        fmt::format("interrupted while '{}' was trained; the {} methods before it "
+                    "are in {}",
+                    methods[all.methods.size()]->name, all.methods.size(), o.output));
+  }
+}
+
+}  // namespace
+
+void add_train_commands(CLI::App& app) {
+  const auto [tune, t] =
+      add_command<Tune>(app, "tune", "fine-tune a model with a method", run_tune);
+  add_options(*tune, *t);
+  add_method_options(*tune, t->method);
+  tune->add_option("--save-every", t->train.save_every, "steps between checkpoints")
+      ->check(CLI::PositiveNumber);
+  tune->add_flag("--resume", t->train.resume, "go on from the checkpoint in the output folder");
+  tune->add_flag("--profile", t->train.profile, "print where the time of a step goes");
+
+  const auto [compare, c] = add_command<Compare>(
+      app, "compare", "train several methods under one recipe and compare them", run_compare);
+  add_options(*compare, *c);
+  compare->add_option("--methods", c->methods, "names separated by commas, or all")->delimiter(',');
+  compare->add_option("--seeds", c->seeds, "runs per method, with seeds that follow each other")
+      ->check(CLI::PositiveNumber);
+}
+
+}  // namespace graft

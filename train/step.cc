@@ -1,0 +1,77 @@
+#include "train/step.h"
+
+#include "autograd/gradient.h"
+#include "autograd/ops.h"
+#include "autograd/passes/cheap_forms.h"
+#include "nn/optimizer.h"
+
+namespace graft {
+namespace {
+
+Value loss_of(Builder& b, Value logits, int64_t classes, const std::string& suffix) {
+  const Shape rows{b.shape(logits)[0]};
+  if (classes > 0) {
+    return ops::cross_entropy(b, logits, b.input("labels" + suffix, DType::i64, rows));
+  }
+  return ops::mse(b, ops::reshape(b, logits, rows), b.input("targets" + suffix, DType::f32, rows));
+}
+
+}  // namespace
+
+std::string part_suffix(size_t k, size_t parts) {
+  return parts > 1 ? fmt::format("/{}", k) : std::string();
+}
+
+Graph training_step(std::span<const MicroBatch> parts, int64_t classes, const StepOptions& options,
+                    double lr) {
+  Builder b;
+  std::map<std::string, Value> gradients;
+  Value total;
+  for (size_t k = 0; k < parts.size(); ++k) {
+    const Graph model = cheap_forms(parts[k].adapted.graph);
+    const std::string suffix = part_suffix(k, parts.size());
+    b.part = static_cast<int32_t>(k);
+    b.phase = Phase::forward;
+    const auto here = b.append(model, suffix);
+    for (const auto& [name, v] : model.outputs()) b.output(name, here(v));
+    Value loss = loss_of(b, b.graph().output("logits"), classes, suffix);
+    loss = peft::add_penalties(b, loss);
+    if (parts.size() > 1) loss = ops::scale(b, loss, parts[k].share);
+    total = total.valid() ? ops::add(b, total, loss) : loss;
+    const auto own = gradient(b, loss);
+    b.phase = Phase::backward;
+    for (const auto& [name, g] : own) {
+      const auto [at, first] = gradients.try_emplace(name, g);
+      if (!first) at->second = ops::add(b, at->second, g);
+    }
+  }
+  b.part = 0;
+  b.phase = Phase::forward;
+  b.output("loss", total);
+  b.keep_outputs({"loss"});
+
+  std::map<double, ParamGroup> groups;  // by learning rate
+  for (const auto& [name, g] : gradients) {
+    const bool head = name.starts_with("classifier.");
+    const double rate = head ? options.head_lr : lr * b.graph().param(name).lr_scale;
+    ParamGroup& group = groups[rate];
+    group.schedule = {.kind = "wordnet", .lr = rate, .total = options.steps};
+    group.weight_decay = options.weight_decay;
+    group.params.push_back(name);
+  }
+  std::vector<ParamGroup> all;
+  size_t main = 0;  // the group of the method's own rate
+  for (const auto& [rate, group] : groups) {
+    if (rate == lr) main = all.size();
+    all.push_back(group);
+  }
+  const auto updated = add_optimizer(b, gradients, {}, all, options.max_grad_norm);
+  peft::finish_step(b, parts[0].adapted, gradients, updated);
+  b.output("lr", b.graph().output(fmt::format("lr/{}", main)));
+  std::vector<std::string> kept{"loss", "lr"};
+  if (options.max_grad_norm > 0) kept.push_back("grad_norm");
+  b.keep_outputs(kept);
+  return b.finish();
+}
+
+}  // namespace graft

@@ -1,0 +1,34 @@
+// One training step of an adapted model, as a graph.
+#pragma once
+
+#include <span>
+
+#include "autograd/graph.h"
+#include "peft/method.h"
+
+namespace graft {
+
+// Defaults are the WordNet protocol: AdamW (0.9, 0.999, 1e-8), weight decay 0.01, clipping at 1,
+// warm-up over a tenth, linear decay, head at 1e-2, the rest at the method's rate.
+struct StepOptions {
+  int64_t steps = 250;
+  double lr = 0;  // of everything but the head; 0: the method's
+  double head_lr = 1e-2, weight_decay = 0.01, max_grad_norm = 1;
+};
+
+// One micro-batch: an adapted model with a "logits" output, and its share of the step's rows.
+struct MicroBatch {
+  peft::Adapted adapted;
+  double share = 1;
+};
+
+// Loss (cross entropy over `labels`, or for classes = 0 the squared error against `targets`),
+// gradients, clipping, updates. Several micro-batches run one after another and their gradients add
+// up; the inputs of part k are called NAME/k then. Outputs: loss, grad_norm, lr.
+Graph training_step(std::span<const MicroBatch> parts, int64_t classes, const StepOptions& options,
+                    double lr);
+
+// What follows an input's name in part k of `parts`.
+std::string part_suffix(size_t k, size_t parts);
+
+}  // namespace graft
