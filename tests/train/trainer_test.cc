@@ -1,0 +1,225 @@
+// Training runs on a small model: resumed runs, batches in parts, the best evaluation, budgets.
+#include "train/trainer.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "core/atomic_file.h"
+#include "core/error.h"
+#include "core/random.h"
+#include "peft/method.h"
+#include "tests/support/golden.h"
+
+namespace graft::testing {
+namespace {
+
+ModelConfig small_model() { return load_config(golden_dir() + "/models/bert_cls"); }
+
+// Rows of random tokens; the class is that of the first one.
+Task small_task(const ModelConfig& model, int64_t classes = 3) {
+  Task task;
+  task.name = "small";
+  task.classes = classes;
+  task.metric = classes > 0 ? "accuracy" : "spearman";
+  const RandomStream numbers(5, 0);
+  uint64_t at = 0;
+  for (auto* part : {&task.train, &task.dev, &task.test}) {
+    for (int i = 0; i < 30; ++i) {
+      Example x;
+      x.id = fmt::format("{}", at);
+      const auto length = 2 + numbers.bits(at++) % 9;
+      for (uint32_t k = 0; k < length; ++k) {
+        x.ids.push_back(numbers.bits(at++) % static_cast<uint32_t>(model.vocab));
+      }
+      x.types.assign(x.ids.size(), 0);
+      x.label = classes > 0 ? x.ids[0] % classes : 0;
+      x.score = static_cast<double>(x.ids[0] % 7);
+      x.target = x.score / 6;
+      part->push_back(x);
+    }
+  }
+  return task;
+}
+
+std::string temporary(const std::string& name) {
+  return std::filesystem::temp_directory_path() /
+         fmt::format("graft-trainer-{}-{}", name, ::getpid());
+}
+
+TrainOptions options(int64_t steps) {
+  TrainOptions o;
+  o.steps = steps;
+  o.batch = 7;
+  o.lr = 1e-2;
+  return o;
+}
+
+void expect_same_bits(const Trainer& a, ParamStore& x, ParamStore& y) {
+  for (const Param& p : a.adapted().graph.params()) {
+    const Tensor &s = x.get(p.name), &t = y.get(p.name);
+    ASSERT_EQ(s.size_bytes(), t.size_bytes());
+    EXPECT_EQ(std::memcmp(s.bytes(), t.bytes(), s.size_bytes()), 0) << p.name;
+  }
+}
+
+// What differs between methods when a run stops: moments, random draws, masks, stages.
+struct Resumed {
+  const char* name;
+  const char* method;
+  Json set = Json::object();
+  int64_t accumulate = 1, eval_every = 0;
+};
+
+class Resume : public ::testing::TestWithParam<Resumed> {};
+
+TEST_P(Resume, EndsWithTheSameBits) {
+  const Resumed& c = GetParam();
+  const ModelConfig model = small_model();
+  const Task task = small_task(model);
+  const peft::Method& method = peft::find_method(c.method);
+  TrainOptions o = options(12);
+  o.accumulate = c.accumulate;
+  o.eval_every = c.eval_every;
+  Trainer whole(model, task, method, c.set, o);
+  const TrainResult wanted = whole.train();
+
+  o.checkpoint = temporary(c.name);
+  for (int64_t stop : {5, 8}) {  // twice, so that a resumed run is resumed
+    Trainer part(model, task, method, c.set, o);
+    const TrainResult r = part.train([&](const StepReport& s) { return s.step < stop; });
+    EXPECT_TRUE(r.interrupted);
+    EXPECT_EQ(r.steps, stop);
+    o.resume = true;
+  }
+  Trainer rest(model, task, method, c.set, o);
+  const TrainResult got = rest.train();
+  expect_same_bits(whole, whole.params(), rest.params());
+  ASSERT_EQ(got.curve.size(), wanted.curve.size());
+  for (size_t i = 0; i < got.curve.size(); ++i) {
+    EXPECT_EQ(got.curve[i].loss, wanted.curve[i].loss) << i;
+    EXPECT_EQ(got.curve[i].grad_norm, wanted.curve[i].grad_norm) << i;
+  }
+  EXPECT_EQ(got.test, wanted.test);
+  EXPECT_EQ(got.best_step, wanted.best_step);
+  EXPECT_FALSE(std::filesystem::exists(o.checkpoint)) << "a finished run leaves none";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, Resume,
+    ::testing::Values(Resumed{"full", "full"}, Resumed{"lora", "lora", {{"lora_dropout", 0.2}}},
+                      Resumed{"parts", "lora", {{"lora_dropout", 0.2}}, 3},
+                      Resumed{"best", "bitfit", Json::object(), 1, 2},
+                      Resumed{"adalora", "adalora", {{"tinit", 2}, {"tfinal", 2}, {"deltaT", 2}}},
+                      Resumed{"diff_pruning", "diff_pruning", Json::object(), 1, 3},
+                      Resumed{"fish_mask", "fish_mask", {{"keep_ratio", 0.05}}},
+                      Resumed{"intrinsic", "intrinsic", {{"intrinsic_dim", 50}}},
+                      Resumed{"lst", "lst", {{"reduction_factor", 2}}}),
+    [](const auto& row) { return std::string(row.param.name); });
+
+TEST(Trainer, AnotherRunCannotBeResumed) {
+  const ModelConfig model = small_model();
+  const Task task = small_task(model);
+  TrainOptions o = options(4);
+  o.checkpoint = temporary("another");
+  const peft::Method& lora = peft::find_method("lora");
+  Trainer(model, task, lora, Json::object(), o).train([](const StepReport& s) {
+    return s.step < 2;
+  });
+  o.resume = true;
+  auto message = [&](const Json& set, const TrainOptions& changed) {
+    try {
+      Trainer(model, task, lora, set, changed).train();
+    } catch (const UsageError& e) {
+      return std::string(e.what());
+    }
+    return std::string("it was resumed");
+  };
+  TrainOptions changed = o;
+  changed.seed = 9;
+  EXPECT_NE(message(Json::object(), changed).find("had seed = 0, this one has 9"),
+            std::string::npos);
+  EXPECT_NE(message({{"r", 2}}, o).find("hyperparameters"), std::string::npos);
+  const std::string bytes = read_file(o.checkpoint);
+  write_file(o.checkpoint, bytes.substr(0, bytes.size() - 4));
+  EXPECT_THROW(Trainer(model, task, lora, Json::object(), o).train(), FileError);
+  std::filesystem::remove(o.checkpoint);
+}
+
+// The parts of a batch add up to it, however unevenly it divides.
+TEST(Trainer, PartsAddUpToTheBatch) {
+  const ModelConfig model = small_model();
+  for (int64_t classes : {3, 0}) {
+    const Task task = small_task(model, classes);
+    TrainOptions o = options(3);
+    Trainer whole(model, task, peft::find_method("full"), Json::object(), o);
+    const TrainResult a = whole.train();
+    o.accumulate = 3;
+    Trainer parts(model, task, peft::find_method("full"), Json::object(), o);
+    const TrainResult b = parts.train();
+    for (size_t i = 0; i < a.curve.size(); ++i) {
+      EXPECT_NEAR(a.curve[i].loss, b.curve[i].loss, 1e-4 * a.curve[i].loss) << i;
+      EXPECT_NEAR(a.curve[i].grad_norm, b.curve[i].grad_norm, 1e-3 * a.curve[i].grad_norm) << i;
+    }
+    EXPECT_LT(b.planned_peak_bytes, a.planned_peak_bytes);
+    EXPECT_EQ(b.planned_peak_bytes, b.peak_bytes);
+  }
+}
+
+TEST(Trainer, KeepsTheBestEvaluation) {
+  const ModelConfig model = small_model();
+  const Task task = small_task(model);
+  TrainOptions o = options(15);
+  o.lr = 0.3;  // wild, so that the last is seldom the best
+  o.eval_every = 1;
+  Trainer trainer(model, task, peft::find_method("lora"), Json::object(), o);
+  const TrainResult r = trainer.train();
+  double best = -1;
+  int64_t step = 0;
+  for (const CurvePoint& p : r.curve) {
+    ASSERT_FALSE(std::isnan(p.dev));
+    if (p.dev > best) best = p.dev, step = p.step;
+  }
+  EXPECT_EQ(r.dev.at("accuracy"), best);
+  EXPECT_EQ(r.best_step, step);
+}
+
+TEST(Trainer, BudgetsAreMetOrRefused) {
+  const ModelConfig model = small_model();
+  const Task task = small_task(model);
+  TrainOptions o = options(2);
+  Trainer free(model, task, peft::find_method("full"), Json::object(), o);
+  const TrainResult r = free.train();
+  o.budget = r.planned_peak_bytes;
+  EXPECT_NO_THROW(Trainer(model, task, peft::find_method("full"), Json::object(), o).train());
+  o.budget = r.planned_peak_bytes - 1;
+  try {
+    Trainer(model, task, peft::find_method("full"), Json::object(), o).train();
+    ADD_FAILURE() << "a budget too small was taken";
+  } catch (const BudgetError& e) {
+    EXPECT_NE(std::string(e.what()).find(fmt::format("give at least {}", r.planned_peak_bytes)),
+              std::string::npos);
+    EXPECT_NE(std::string(e.what()).find("encoder.layer.0"), std::string::npos);
+  }
+}
+
+TEST(Trainer, ADivergingRunSaysSo) {
+  const ModelConfig model = small_model();
+  const Task task = small_task(model);
+  TrainOptions o = options(30);
+  o.lr = 1e30;
+  o.max_grad_norm = 0;
+  Trainer trainer(model, task, peft::find_method("full"), Json::object(), o);
+  try {
+    trainer.train();
+    ADD_FAILURE() << "it did not diverge";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("a smaller --lr than 1e+30 may help"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace graft::testing
