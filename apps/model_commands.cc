@@ -14,6 +14,7 @@
 #include "autograd/planner.h"
 #include "core/atomic_file.h"
 #include "peft/adapter_files.h"
+#include "peft/combine.h"
 
 namespace graft {
 namespace {
@@ -37,12 +38,15 @@ class AdaptedModel {
     if (!adapter.empty()) peft::load_adapter(adapter, adapter_, adapted.graph, store_);
   }
 
+  Graph base(int64_t batch, int64_t length) const {
+    return build_encoder(config_, {.batch = batch,
+                                   .length = length + virtual_tokens_,
+                                   .head = head_,
+                                   .labels = labels_});
+  }
   peft::Adapted build(int64_t batch, int64_t length) const {
-    const Graph base = build_encoder(
-        config_,
-        {.batch = batch, .length = length + virtual_tokens_, .head = head_, .labels = labels_});
-    if (adapter_.method == nullptr) return {.graph = base};
-    return peft::apply(base, *adapter_.method, adapter_.config);
+    if (adapter_.method == nullptr) return {.graph = base(batch, length)};
+    return peft::apply(base(batch, length), *adapter_.method, adapter_.config);
   }
 
   // Longest text that fits beside the virtual tokens.
@@ -162,7 +166,9 @@ void run_embed(const Embed& o) {
 
 struct Merge {
   CommonOptions common;
-  std::string model, adapter, output;
+  std::string model, output;
+  std::vector<std::string> adapters;
+  std::vector<double> weights;
 };
 
 // Logits of a graph on a row of scattered tokens.
@@ -182,12 +188,36 @@ Tensor probe(const AdaptedModel& m, const Graph& graph, const ParamStore& params
   return evaluate(graph, inputs, params).outputs.at("logits");
 }
 
+// The model under all the adapters, not yet merged.
+peft::Combination unmerged(const Merge& o, std::vector<AdaptedModel>& models, int64_t length) {
+  if (models.size() == 1 && o.weights.empty()) {
+    return {models[0].build(1, length).graph, models[0].params()};
+  }
+  std::vector<peft::WeightedAdapter> adapters;
+  for (size_t k = 0; k < models.size(); ++k) {
+    adapters.push_back({models[k].build(1, length).graph, models[k].params(),
+                        o.weights.empty() ? 1 : o.weights[k]});
+  }
+  const Graph base = models[0].base(1, length);
+  ParamStore params;
+  load_parameters(o.model, base, params);
+  return peft::combine(base, params, adapters);
+}
+
 void run_merge(const Merge& o) {
-  AdaptedModel m(o.model, o.adapter, task_head(load_config(o.model)));
+  if (!o.weights.empty() && o.weights.size() != o.adapters.size()) {
+    throw UsageError("--weights has {} numbers for {} adapters; give one for each",
+                     o.weights.size(), o.adapters.size());
+  }
+  std::vector<AdaptedModel> models;
+  for (const std::string& adapter : o.adapters) {
+    models.emplace_back(o.model, adapter, task_head(load_config(o.model)));
+  }
+  const AdaptedModel& m = models[0];
   const int64_t length = std::min<int64_t>(16, m.max_length());
-  const Graph graph = m.build(1, length).graph;
-  const Folded merged = fold_parameters(graph, m.params());
-  const Tensor before = probe(m, graph, m.params(), length),
+  const peft::Combination adapted = unmerged(o, models, length);
+  const Folded merged = fold_parameters(adapted.graph, adapted.params);
+  const Tensor before = probe(m, adapted.graph, adapted.params, length),
                after = probe(m, merged.graph, merged.params, length);
   double difference = 0;
   for (int64_t i = 0; i < before.elements(); ++i) {
@@ -234,9 +264,13 @@ void add_model_commands(CLI::App& app) {
   embed->add_option("file", m->file, "text file, or - for standard input")->required();
 
   const auto [merge, g] =
-      add_command<Merge>(app, "merge", "fold an adapter into a plain model folder", run_merge);
+      add_command<Merge>(app, "merge", "fold adapters into a plain model folder", run_merge);
   add_model_option(*merge, g->model);
-  merge->add_option("--adapter", g->adapter, "adapter folder")->required();
+  merge
+      ->add_option("--adapter", g->adapters,
+                   "adapter folder; the effects of several on the weights add up")
+      ->required();
+  merge->add_option("--weights", g->weights, "factor of each adapter's effect (default: 1)");
   merge->add_option("--output", g->output, "folder to write to")->required();
 }
 

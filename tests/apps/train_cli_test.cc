@@ -73,6 +73,19 @@ TEST(TrainCli, TuneThenUseTheAdapter) {
   ASSERT_EQ(again.status, 0) << again.output;
   EXPECT_DOUBLE_EQ(again.json().at("metrics").at("accuracy").get<double>(), accuracy);
 
+  // Half of the same effect twice.
+  const std::string twice = " --adapter " + (dir / "out") + " --adapter " + (dir / "out");
+  const Result halves = graft(
+      "merge --json" + twice + " --weights 0.5 0.5 --output " + (dir / "halves") + minilm_option(),
+      Streams::out);
+  ASSERT_EQ(halves.status, 0) << halves.output;
+  const Result half =
+      graft("eval --json --model " + (dir / "halves") + " --task " + (dir / "things.train.tsv"),
+            Streams::out);
+  EXPECT_DOUBLE_EQ(half.json().at("metrics").at("accuracy").get<double>(), accuracy);
+  EXPECT_EQ(
+      graft("merge" + twice + " --weights 1 --output " + (dir / "no") + minilm_option()).status, 2);
+
   // The written configuration is a recipe for the same method.
   const Result same = graft(
       "plan --json --method " + (dir / "out/adapter_config.json") + minilm_option(), Streams::out);
