@@ -76,6 +76,10 @@ void add_task_options(CLI::App& command, std::string& spec, TaskOptions& o) {
   command.add_option("--label-column", o.label_column, "default: label");
   command.add_option("--dev", o.dev, "file of development rows (default: a tenth of the rows)");
   command.add_option("--test", o.test, "file of test rows (default: a tenth of the rows)");
+  command
+      .add_option("--classes", o.classes,
+                  "number of classes, where training rows show fewer than there are")
+      ->check(CLI::PositiveNumber);
   command.add_flag("--regression", o.regression, "labels are numbers to be met, not classes");
   command.add_option("--metric", o.metric, "accuracy, macro_f1, matthews, pearson or spearman");
   command.add_option("--max-length", o.max_length, "tokens per row at most")
@@ -130,18 +134,19 @@ void print_json(const Json& json) {
 std::function<bool(const StepReport&)> progress_of(const std::string& name) {
   const bool terminal = isatty(2) != 0;
   return [=](const StepReport& r) {
-    const bool last = r.step == r.steps;
+    const bool last = r.step == r.steps, training = r.work == "training";
+    const std::string loss = training ? fmt::format("loss {:.4f}", r.loss) : std::string(r.work);
     if (terminal) {
       constexpr int64_t kWidth = 30;
       const auto full = static_cast<size_t>(r.step * kWidth / r.steps);
       fmt::print(
-          stderr,
-          "\r{:16} [{:30}] {:4}/{}  loss {:.4f}  {:5.0f} tokens/s  {:3.0f} s left  {:.0f} MB{}",
-          name, std::string(full, '='), r.step, r.steps, r.loss, r.tokens_per_second,
-          r.seconds_left, static_cast<double>(r.peak_bytes) / 1e6, last ? "\n" : "");
-    } else if (last || r.step % 50 == 0) {
-      fmt::print(stderr, "{}: step {} of {}, loss {:.4f}, {:.0f} tokens/s, {:.0f} s left\n", name,
-                 r.step, r.steps, r.loss, r.tokens_per_second, r.seconds_left);
+          stderr, "\r{:16} [{:30}] {:4}/{}  {}  {:5.0f} tokens/s  {:3.0f} s left  {:.0f} MB  {}",
+          name, std::string(full, '='), r.step, r.steps, loss, r.tokens_per_second, r.seconds_left,
+          static_cast<double>(r.peak_bytes) / 1e6, last && training ? "\n" : "");
+    } else if (last || r.step % (training ? 50 : 500) == 0) {
+      fmt::print(stderr, "{}: {} {} of {}, {}, {:.0f} tokens/s, {:.0f} s left\n", name,
+                 training ? "step" : "row", r.step, r.steps, loss, r.tokens_per_second,
+                 r.seconds_left);
     }
     std::fflush(stderr);
     return g_interrupted == 0;

@@ -39,10 +39,9 @@ class AdaptedModel {
   }
 
   Graph base(int64_t batch, int64_t length) const {
-    return build_encoder(config_, {.batch = batch,
-                                   .length = length + virtual_tokens_,
-                                   .head = head_,
-                                   .labels = labels_});
+    return build_encoder(
+        config_,
+        {.batch = batch, .length = length + virtual_tokens_, .head = head_, .labels = labels_});
   }
   peft::Adapted build(int64_t batch, int64_t length) const {
     if (adapter_.method == nullptr) return {.graph = base(batch, length)};

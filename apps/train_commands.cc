@@ -54,6 +54,7 @@ Json run_record(const TrainCommand& o, const TrainOptions& train, const Trainer&
                {"label_column", o.data.label_column},
                {"dev", o.data.dev},
                {"test", o.data.test},
+               {"classes", o.data.classes},
                {"regression", o.data.regression},
                {"metric", o.data.metric}};
   return j;

@@ -1,5 +1,7 @@
 // The diagonal Fisher information of base parameters, from gradients of single rows (the square of
 // a batch's gradient would be something else).
+#include <chrono>
+
 #include "autograd/gradient.h"
 #include "autograd/ops.h"
 #include "autograd/planner.h"
@@ -41,16 +43,19 @@ Graph squares(const Graph& base, const peft::FisherStart& fisher, int64_t classe
 
 }  // namespace
 
-void Trainer::start_from_fisher() {
+bool Trainer::start_from_fisher(const OnStep& on_step) {
   const peft::FisherStart& fisher = adapted_.fisher;
   if (fisher.expected && task_.classes == 0) {
     throw UsageError("{}: an expected Fisher information needs classes; the task is a regression",
                      method_.name);
   }
   std::map<Shape2, std::unique_ptr<Executor>> pool;
-  int64_t seen = 0;
-  for (const auto& row : epoch_batches(task_.train, 1, options_.seed, 0)) {
-    if (seen++ == fisher.samples) break;
+  auto rows = epoch_batches(task_.train, 1, options_.seed, 0);
+  rows.resize(std::min(rows.size(), static_cast<size_t>(fisher.samples)));
+  const auto start = std::chrono::steady_clock::now();
+  double tokens = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Batch& row = rows[i];
     const Shape2 shape = shape_of(task_.train, row);
     auto& e = pool[shape];
     if (e == nullptr) {
@@ -65,12 +70,21 @@ void Trainer::start_from_fisher() {
       if (fisher.expected) e->input("labels").data<int64_t>()[0] = label;
       e->run();
     }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    const auto done = static_cast<double>(i + 1), all = static_cast<double>(rows.size());
+    tokens += static_cast<double>(task_.train[row[0]].ids.size());
+    if (on_step && !on_step({"Fisher information", static_cast<int64_t>(i + 1),
+                             static_cast<int64_t>(rows.size()), 0, tokens / took.count(),
+                             took.count() * (all / done - 1), e->program().peak_bytes()})) {
+      return false;
+    }
   }
   pool.clear();
   std::map<std::string, Tensor> information;
   for (const std::string& name : fisher.params) information[name] = store_.get(sum_of(name));
   for (const std::string& name : fisher.params) store_.erase(sum_of(name));
   fisher.start(information, store_);
+  return true;
 }
 
 }  // namespace graft

@@ -1,174 +1,153 @@
 // The page of a comparison: a table and plots as inline SVG, nothing to load.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "train/compare.h"
+#include "train/plot.h"
 
 namespace graft {
 namespace {
 
-constexpr const char* kColors[] = {"#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951",
-                                   "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"};
-const char* color(size_t i) { return kColors[i % std::size(kColors)]; }
-
 double mega(size_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
-// An SVG plot of points or lines in data coordinates.
-class Plot {
+// Methods of one class share a hue; within it they go from dark to light.
+class Colors {
  public:
-  Plot(std::string title, std::string x_label, std::string y_label, bool log_x)
-      : title_(std::move(title)),
-        x_label_(std::move(x_label)),
-        y_label_(std::move(y_label)),
-        log_x_(log_x) {}
-
-  void add(const std::string& name, std::vector<std::pair<double, double>> points,
-           size_t color_index) {
-    for (auto& [x, y] : points) {
-      if (log_x_) x = std::log10(std::max(x, 1.0));
-      low_x_ = std::min(low_x_, x), high_x_ = std::max(high_x_, x);
-      low_y_ = std::min(low_y_, y), high_y_ = std::max(high_y_, y);
+  explicit Colors(const Comparison& c) {
+    std::map<std::string, size_t> seen;
+    for (const ComparedMethod& m : c.methods) {
+      const std::string family = family_of(m);
+      const size_t hue = std::ranges::find(kHues, family, &Hue::family) - std::begin(kHues);
+      const int h = hue < std::size(kHues) ? kHues[hue].degrees : 0;
+      const size_t k = seen[family]++;
+      colors_.push_back(fmt::format("hsl({},{}%,{}%)", h + 7 * static_cast<int>(k % 3),
+                                    h == 0 ? 0 : 65, 32 + 7 * (k % 5)));
     }
-    series_.push_back({name, std::move(points), color_index});
   }
-
-  std::string svg() const {
-    std::string s = fmt::format("<figure><figcaption>{}</figcaption><svg viewBox='0 0 {} {}'>",
-                                title_, kWidth, kHeight);
-    for (int i = 0; i <= 4; ++i) {
-      const double y = low_y_ + (high_y_ - low_y_) * i / 4, x = low_x_ + (high_x_ - low_x_) * i / 4;
-      s += fmt::format(
-          "<line class='grid' x1='{}' x2='{}' y1='{:.1f}' y2='{:.1f}'/><text x='{}' y='{:.1f}' "
-          "text-anchor='end'>{:.3g}</text>",
-          kLeft, kWidth - kRight, py(y), py(y), kLeft - 6, py(y) + 4, y);
-      s += fmt::format("<text x='{:.1f}' y='{}' text-anchor='middle'>{}</text>", px(x),
-                       kHeight - kBottom + 18,
-                       log_x_ ? fmt::format("{:.3g}", std::pow(10, x)) : fmt::format("{:.4g}", x));
-    }
-    s += fmt::format("<text x='{}' y='{}' text-anchor='middle'>{}</text>",
-                     (kLeft + kWidth - kRight) / 2, kHeight - 6, x_label_);
-    s += fmt::format(
-        "<text x='12' y='{}' text-anchor='middle' transform='rotate(-90 12 {})'>{}</text>",
-        kHeight / 2, kHeight / 2, y_label_);
-    for (const Series& line : series_) {
-      const char* c = color(line.color);
-      if (line.points.size() == 1) {
-        const auto [x, y] = line.points[0];
-        s += fmt::format(
-            "<circle cx='{:.1f}' cy='{:.1f}' r='5' fill='{}'><title>{}</title></circle><text "
-            "x='{:.1f}' y='{:.1f}'>{}</text>",
-            px(x), py(y), c, line.name, px(x) + 7, py(y) + 4, line.name);
-      } else {
-        s += fmt::format("<polyline fill='none' stroke='{}' stroke-width='1.5' points='", c);
-        for (const auto& [x, y] : line.points) s += fmt::format("{:.1f},{:.1f} ", px(x), py(y));
-        s += fmt::format("'><title>{}</title></polyline>", line.name);
-      }
-    }
-    return s + "</svg></figure>\n";
+  const std::string& of(size_t method) const { return colors_[method]; }
+  static std::string family_of(const ComparedMethod& m) {
+    return std::string(peft::find_method(m.first().method).family);
   }
 
  private:
-  static constexpr int kWidth = 620, kHeight = 360, kLeft = 60, kRight = 90, kBottom = 44,
-                       kTop = 12;
-  struct Series {
-    std::string name;
-    std::vector<std::pair<double, double>> points;
-    size_t color;
+  struct Hue {
+    std::string_view family;
+    int degrees;
   };
-  double px(double x) const {
-    return kLeft +
-           (kWidth - kLeft - kRight) * (high_x_ > low_x_ ? (x - low_x_) / (high_x_ - low_x_) : 0.5);
-  }
-  double py(double y) const {
-    return kHeight - kBottom -
-           (kHeight - kBottom - kTop) *
-               (high_y_ > low_y_ ? (y - low_y_) / (high_y_ - low_y_) : 0.5);
-  }
-  std::string title_, x_label_, y_label_;
-  bool log_x_;
-  double low_x_ = INFINITY, high_x_ = -INFINITY, low_y_ = INFINITY, high_y_ = -INFINITY;
-  std::vector<Series> series_;
+  static constexpr Hue kHues[] = {{"baseline", 0},
+                                  {"selective", 95},
+                                  {"additive: adapter", 215},
+                                  {"additive: soft prompt", 35},
+                                  {"additive", 185},
+                                  {"additive: side network", 55},
+                                  {"reparametrization", 345},
+                                  {"hybrid", 275}};
+  std::vector<std::string> colors_;
 };
 
-// Averages of runs of losses, so that a curve can be read.
+// An exponential average, so that curves can be read: single batches jump.
 std::vector<std::pair<double, double>> smoothed(const std::vector<CurvePoint>& curve) {
-  const size_t window = std::max<size_t>(1, curve.size() / 50);
+  const double keep = std::max(0.0, 1 - 20.0 / static_cast<double>(curve.size() + 20));
+  const size_t stride = std::max<size_t>(1, curve.size() / 200);
   std::vector<std::pair<double, double>> points;
-  for (size_t i = 0; i + window <= curve.size(); i += window) {
-    double sum = 0;
-    for (size_t k = i; k < i + window; ++k) sum += curve[k].loss;
-    points.emplace_back(static_cast<double>(curve[i + window - 1].step),
-                        sum / static_cast<double>(window));
+  double sum = 0, weight = 0;
+  for (size_t i = 0; i < curve.size(); ++i) {
+    sum = keep * sum + curve[i].loss;
+    weight = keep * weight + 1;
+    if (i % stride == stride - 1 || i + 1 == curve.size()) {
+      points.emplace_back(static_cast<double>(curve[i].step), sum / weight);
+    }
   }
   return points;
 }
 
-constexpr const char* kHead =
-    R"(<!doctype html><meta charset='utf-8'><title>graft: comparison of methods</title><style>
+std::vector<std::pair<double, double>> timeline_of(const TrainResult& r) {
+  std::vector<std::pair<double, double>> line;
+  const size_t stride = std::max<size_t>(1, r.timeline.size() / 300);
+  for (size_t k = 0; k < r.timeline.size(); k += stride) {
+    line.emplace_back(100 * static_cast<double>(k) / static_cast<double>(r.timeline.size()),
+                      mega(r.timeline[k]));
+  }
+  return line;
+}
+
+constexpr const char* kHead = R"(<!doctype html><html lang='en'><meta charset='utf-8'>
+<meta name='viewport' content='width=device-width'><title>graft: comparison of methods</title><style>
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1320px;padding:0 1rem;color:#222}
-table{border-collapse:collapse}th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left}figure{display:inline-block;width:48%;min-width:480px;margin:1rem 0}
-figcaption{font-weight:600}svg{width:100%}svg text{font-size:11px;fill:#444}.grid{stroke:#e5e5e5}</style>
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #ddd}
+th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}
+td:nth-child(2){color:#666}tr:hover{background:#f4f4f4}i{font-style:normal;margin-right:.4rem}
+main{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:1rem;margin-top:1.5rem}
+figure{margin:0}figcaption{font-weight:600}svg{width:100%}svg text{font-size:11px;fill:#444}
+.grid{stroke:#e8e8e8}polyline{fill:none;stroke-width:1.6}[data-m]{transition:opacity .1s}
+body.dim svg [data-m]:not(.hot){opacity:.08}</style>
 )";
 
-std::string table_row(const Comparison& c, const ComparedMethod& m) {
+// Pointing at a method, in the table or a plot, lets it stand out everywhere.
+constexpr const char* kTail = R"(</main><script>
+for (const e of document.querySelectorAll('[data-m]')) {
+  const all = document.querySelectorAll(`[data-m='${e.dataset.m}']`);
+  const show = on => { document.body.classList.toggle('dim', on); all.forEach(x => x.classList.toggle('hot', on)); };
+  e.addEventListener('mouseenter', () => show(true));
+  e.addEventListener('mouseleave', () => show(false));
+}
+</script>
+)";
+
+std::string table_row(const Comparison& c, size_t i, const Colors& colors) {
+  const ComparedMethod& m = c.methods[i];
   const TrainResult& r = m.first();
   const std::string deviation =
       m.seeds.size() > 1 ? fmt::format(" &plusmn; {:.2f}", 100 * m.deviation()) : "";
   const double share =
       100 * static_cast<double>(r.trainable) / static_cast<double>(std::max<int64_t>(1, r.total));
   return fmt::format(
-      "<tr><td>{}<td>{:.2f}{}<td>{}<td>{:.3f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.3f}<td>{:.0f}<td>"
-      "{:.2f}"
-      "</tr>\n",
-      r.method, 100 * m.mean(), deviation, r.trainable, share,
-      static_cast<double>(m.storage_bytes) / 1e3, mega(r.planned_peak_bytes), mega(r.peak_bytes),
-      r.seconds_per_step, r.tokens_per_second, c.overhead(m));
+      "<tr data-m='{}'><td><i style='color:{}'>&#9679;</i>{}<td>{}<td>{:.2f}{}<td>{}<td>{:.3f}"
+      "<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.3f}<td>{:.0f}<td>{:.2f}</tr>\n",
+      i, colors.of(i), escape_html(r.method), escape_html(Colors::family_of(m)), 100 * m.mean(),
+      deviation, r.trainable, share, static_cast<double>(m.storage_bytes) / 1e3,
+      mega(r.planned_peak_bytes), mega(r.peak_bytes), r.seconds_per_step, r.tokens_per_second,
+      c.overhead(m));
 }
 
 }  // namespace
 
 std::string report_page(const Comparison& c) {
   const size_t seeds = c.methods.empty() ? 0 : c.methods[0].seeds.size();
+  const Colors colors(c);
   std::string s = kHead;
   s += fmt::format(
-      "<h1>Methods on {}</h1><p>{} steps of {} rows, {}. Test {} in percent; parameters without "
-      "the "
-      "head.</p>\n",
-      c.task, c.steps, c.batch,
+      "<h1>Fine-tuning methods on {}</h1><p>{} steps of {} rows, {}. Test {} in percent; "
+      "parameters "
+      "without the task head; overhead: time of inference over that of the base model.</p>\n",
+      escape_html(c.task), c.steps, c.batch,
       seeds > 1 ? fmt::format("mean and deviation of {} seeds", seeds) : "one seed", c.metric);
-  s += "<table><tr><th>method<th>" + c.metric +
-       "<th>trainable<th>%<th>stored KB<th>planned MB<th>measured "
-       "MB<th>s/step<th>tokens/s<th>overhead"
-       "</tr>\n";
-  Plot params(c.metric + " against trainable parameters", "trainable parameters", c.metric + " %",
-              true);
-  Plot memory(c.metric + " against memory", "peak MB of a step", c.metric + " %", false);
-  Plot time(c.metric + " against time", "seconds per step", c.metric + " %", false);
-  Plot curves("learning curves", "step", "loss", false);
-  Plot timeline("memory of one step", "share of the step's actions", "arena MB", false);
+  s += "<table><tr><th>method<th>class<th>" + c.metric +
+       "<th>trainable<th>%<th>stored KB<th>planned MB<th>measured MB<th>s/step<th>tokens/s"
+       "<th>overhead</tr>\n";
+  const std::string metric = c.metric + " %";
+  Plot params(c.metric + " against trainable parameters", "trainable parameters", metric,
+              Plot::Scale::log);
+  Plot memory(c.metric + " against memory", "peak MB of a step", metric);
+  Plot time(c.metric + " against time", "seconds per step", metric);
+  Plot curves("learning curves", "step", "loss (averaged)");
+  Plot timeline("memory of one step, beside parameters", "% of the step's actions", "MB");
   for (size_t i = 0; i < c.methods.size(); ++i) {
     const ComparedMethod& m = c.methods[i];
     const TrainResult& r = m.first();
-    s += table_row(c, m);
-    params.add(r.method, {{static_cast<double>(r.trainable), 100 * m.mean()}}, i);
-    memory.add(r.method, {{mega(r.peak_bytes), 100 * m.mean()}}, i);
-    time.add(r.method, {{r.seconds_per_step, 100 * m.mean()}}, i);
-    curves.add(r.method, smoothed(r.curve), i);
-    std::vector<std::pair<double, double>> line;
-    for (size_t k = 0; k < r.timeline.size(); k += std::max<size_t>(1, r.timeline.size() / 400)) {
-      line.emplace_back(static_cast<double>(k) / static_cast<double>(r.timeline.size()),
-                        mega(r.timeline[k]));
-    }
-    timeline.add(r.method, std::move(line), i);
+    const std::string& color = colors.of(i);
+    const double y = 100 * m.mean();
+    s += table_row(c, i, colors);
+    params.add(i, r.method, color, {{static_cast<double>(r.trainable), y}});
+    memory.add(i, r.method, color, {{mega(r.peak_bytes), y}});
+    time.add(i, r.method, color, {{r.seconds_per_step, y}});
+    curves.add(i, r.method, color, smoothed(r.curve));
+    timeline.add(i, r.method, color, timeline_of(r));
   }
-  s += "</table>\n" + params.svg() + memory.svg() + time.svg() + curves.svg() + timeline.svg() +
-       "<p>";
-  for (size_t i = 0; i < c.methods.size(); ++i) {
-    s += fmt::format("<span style='color:{}'>&#9632;</span> {} &nbsp; ", color(i),
-                     c.methods[i].first().method);
-  }
-  return s + "</p>\n";
+  return s + "</table>\n<main>" + params.svg() + memory.svg() + time.svg() + curves.svg() +
+         timeline.svg() + kTail;
 }
 
 }  // namespace graft

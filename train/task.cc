@@ -97,7 +97,7 @@ void set_kind(Task& task, const Rows& train, const TaskOptions& options) {
   if (options.regression || (numbers && !whole)) return;
   constexpr double kMostClasses = 10000;
   if (whole && most < kMostClasses) {
-    task.classes = static_cast<int64_t>(most) + 1;
+    task.classes = options.classes > 0 ? options.classes : static_cast<int64_t>(most) + 1;
   } else {
     task.labels.assign(names.begin(), names.end());
     task.classes = static_cast<int64_t>(names.size());
@@ -124,7 +124,10 @@ void set_label(Example& x, const Task& task, const std::string& label, const std
   if (task.classes == 0) return;
   x.label = static_cast<int64_t>(x.score);
   if (static_cast<double>(x.label) != x.score || x.label < 0 || x.label >= task.classes) {
-    throw FileError("{}: the label '{}' is not one of 0 to {}", where, label, task.classes - 1);
+    throw FileError(
+        "{}: the label '{}' is not one of 0 to {}, those of the training rows; --classes says "
+        "how many there are",
+        where, label, task.classes - 1);
   }
 }
 

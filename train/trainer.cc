@@ -170,10 +170,9 @@ void Trainer::fill(Executor& e, const std::vector<Example>& rows, const Batch& b
                    int64_t length, const std::string& suffix) const {
   std::vector<EncoderRow> encoded;
   for (size_t i : batch) encoded.push_back({rows[i].ids, rows[i].types});
-  fill_encoder_inputs(model_, encoded, length, virtual_tokens_,
-                      [&](const std::string& name) {
-                        return e.has_input(name + suffix) ? &e.input(name + suffix) : nullptr;
-                      });
+  fill_encoder_inputs(model_, encoded, length, virtual_tokens_, [&](const std::string& name) {
+    return e.has_input(name + suffix) ? &e.input(name + suffix) : nullptr;
+  });
 }
 
 void Trainer::set_answers(Executor& e, const Batch& batch, const std::string& suffix) const {
@@ -230,7 +229,7 @@ void Trainer::evaluate_progress(int64_t step) {
   for (const auto& [name, t] : trained(false)) best_[name] = t.clone();
 }
 
-TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step) {
+TrainResult Trainer::train(const OnStep& on_step) {
   TrainResult result;
   result.method = method_.name;
   result.trainable = peft::trainable_count(adapted_.graph, false);
@@ -258,7 +257,8 @@ TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step
   if (options_.resume) {
     stage = resume(run);
   } else {
-    if (!adapted_.fisher.params.empty()) start_from_fisher();
+    result.interrupted = !adapted_.fisher.params.empty() && !start_from_fisher(on_step);
+    if (result.interrupted) return result;
     begin_stage(run[0]);
   }
   for (int64_t step = progress_.step; step < options_.steps && !result.interrupted; ++step) {
@@ -275,8 +275,8 @@ TrainResult Trainer::train(const std::function<bool(const StepReport&)>& on_step
     }
     const double each = total_seconds_ / static_cast<double>(seconds_.size());
     result.interrupted =
-        on_step && !on_step({progress_.step, options_.steps, progress_.curve.back().loss,
-                             tokens_ / total_seconds_,
+        on_step && !on_step({"training", progress_.step, options_.steps,
+                             progress_.curve.back().loss, tokens_ / total_seconds_,
                              each * static_cast<double>(options_.steps - progress_.step),
                              result.planned_peak_bytes});
     const bool due = options_.save_every > 0 && progress_.step % options_.save_every == 0;

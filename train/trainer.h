@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "autograd/executor.h"
@@ -30,7 +31,9 @@ struct TrainOptions : StepOptions {
   bool profile = false;
 };
 
+// Of training, or of what a method looks at before it ("Fisher information", steps being rows).
 struct StepReport {
+  std::string_view work;
   int64_t step, steps;
   double loss, tokens_per_second, seconds_left;
   size_t peak_bytes;
@@ -66,7 +69,8 @@ class Trainer {
 
   // Returns early when on_step says false (a user's Ctrl-C); the parameters are then those after
   // the last whole step, and the checkpoint is written.
-  TrainResult train(const std::function<bool(const StepReport&)>& on_step = nullptr);
+  using OnStep = std::function<bool(const StepReport&)>;
+  TrainResult train(const OnStep& on_step = nullptr);
   // Metrics on rows of the task.
   std::map<std::string, double> evaluate(const std::vector<Example>& rows,
                                          double* seconds = nullptr);
@@ -102,7 +106,7 @@ class Trainer {
   std::vector<Stage> stages(const std::vector<Batch>& batches) const;
   void enter(const Json& config);  // the method's next stage: parameters are carried over
   void begin_stage(const Stage& stage);
-  void start_from_fisher();  // train/fisher.cc
+  bool start_from_fisher(const OnStep& on_step);  // train/fisher.cc; false: interrupted
   void run_step(const Stage& stage, const Batch& batch, int64_t step, TrainResult& result);
   void evaluate_progress(int64_t step);
   void add_profile(TrainResult& result) const;

@@ -108,6 +108,7 @@ TEST(Tasks, LabelsTellTheKind) {
   EXPECT_EQ(scores.classes, 0);
   EXPECT_EQ(scores.metric, "spearman");
   EXPECT_DOUBLE_EQ(scores.train[0].target, 0.125);  // a fraction of the largest
+  EXPECT_EQ(task({"0", "1"}, {.classes = 4}).classes, 4);
   const Task told = task({"0", "2", "1"}, {.regression = true, .metric = "pearson"});
   EXPECT_EQ(told.classes, 0);
   EXPECT_EQ(told.metric, "pearson");
