@@ -192,6 +192,17 @@ void Builder::replace_uses(Value from, Value to, const std::function<bool(const 
   }
 }
 
+void Builder::replace_values(const std::function<Value(Value)>& to) {
+  for (size_t i = 0; i < g_.nodes_.size(); ++i) {
+    for (size_t k = 0; k < g_.nodes_[i].inputs.size(); ++k)
+      set_input({static_cast<int32_t>(i), static_cast<int32_t>(k)}, to(g_.nodes_[i].inputs[k]));
+  }
+  for (auto* named : {&g_.outputs_, &g_.assignments_}) {
+    for (auto& [name, v] : *named) v = to(v);
+  }
+  for (Mark& m : g_.marks_) m.value = to(m.value);
+}
+
 Value Builder::insert_after(Value v, const std::function<Value(Builder&, Value)>& f) {
   const auto first_new = static_cast<int32_t>(g_.nodes_.size());
   const Value to = f(*this, v);
@@ -260,6 +271,41 @@ std::vector<int32_t> sorted_order(const std::vector<Node>& nodes, int32_t base_n
 
 }  // namespace
 
+Delta then(const Delta& first, const Delta& second) {
+  Delta both;
+  std::vector<int32_t> place(first.origin.size(), -1);  // of the graph between the two
+  for (size_t i = 0; i < second.origin.size(); ++i) {
+    const int32_t between = second.origin[i];
+    if (between >= 0) place[static_cast<size_t>(between)] = static_cast<int32_t>(i);
+    both.origin.push_back(between < 0 ? -1 : first.origin[static_cast<size_t>(between)]);
+    if (both.origin.back() < 0) both.added.push_back(static_cast<int32_t>(i));
+  }
+  std::set<Use> rewired;
+  for (const Use& u : first.rewired) {
+    const int32_t node = place[static_cast<size_t>(u.node)];
+    if (node >= 0) rewired.insert({node, u.input});
+  }
+  for (const Use& u : second.rewired) {
+    if (both.origin[static_cast<size_t>(u.node)] >= 0) rewired.insert(u);
+  }
+  both.rewired.assign(rewired.begin(), rewired.end());
+  both.new_params = first.new_params;
+  both.new_params.insert(both.new_params.end(), second.new_params.begin(), second.new_params.end());
+  both.frozen = first.frozen;
+  both.unfrozen = first.unfrozen;
+  // What the second one turns back, or turns on a parameter that the first one brought, is no
+  // change against the base.
+  const auto turn = [&](const std::string& name, std::vector<std::string>& to,
+                        std::vector<std::string>& back) {
+    if (std::erase(back, name) == 0 &&
+        std::ranges::find(both.new_params, name) == both.new_params.end())
+      to.push_back(name);
+  };
+  for (const std::string& name : second.frozen) turn(name, both.frozen, both.unfrozen);
+  for (const std::string& name : second.unfrozen) turn(name, both.unfrozen, both.frozen);
+  return both;
+}
+
 Graph Builder::finish(Delta* delta) {
   std::vector<int32_t> order = sorted_order(g_.nodes_, base_nodes_);
   if (!live_.empty()) {
@@ -276,7 +322,7 @@ Graph Builder::finish(Delta* delta) {
     }
     std::erase_if(g_.params_, [&](const Param& p) { return !read.contains(p.name); });
   }
-  std::vector<int32_t> place(g_.nodes_.size());
+  std::vector<int32_t> place(g_.nodes_.size(), -1);
   for (size_t i = 0; i < order.size(); ++i)
     place[static_cast<size_t>(order[i])] = static_cast<int32_t>(i);
   auto moved = [&](Value& v) {
@@ -301,10 +347,14 @@ Graph Builder::finish(Delta* delta) {
   if (delta != nullptr) {
     *delta = {};
     for (size_t i = 0; i < order.size(); ++i) {
-      if (order[i] >= base_nodes_) delta->added.push_back(static_cast<int32_t>(i));
+      const bool added = order[i] >= base_nodes_;
+      delta->origin.push_back(added ? -1 : order[i]);
+      if (added) delta->added.push_back(static_cast<int32_t>(i));
     }
-    for (const Use& u : rewired_)
-      delta->rewired.push_back({place[static_cast<size_t>(u.node)], u.input});
+    for (const Use& u : rewired_) {
+      const int32_t node = place[static_cast<size_t>(u.node)];
+      if (node >= 0) delta->rewired.push_back({node, u.input});
+    }
     for (const Param& p : out.params_) {
       const auto it = base_trainable_.find(p.name);
       if (it == base_trainable_.end()) {

@@ -19,7 +19,10 @@ struct Delta {
   std::vector<Use> rewired;    // inputs of old nodes that read something else now
   std::vector<std::string> new_params;
   std::vector<std::string> frozen, unfrozen;  // parameters whose trainability changed
+  std::vector<int32_t> origin;                // [node]: its number in the old graph; -1: added
 };
+// Two rewrites, one after the other, as one.
+Delta then(const Delta& first, const Delta& second);
 
 class Builder {
  public:
@@ -75,6 +78,9 @@ class Builder {
   // All uses of `from` read `to` instead, where `where` agrees (null: always); results, assignments
   // and marks follow.
   void replace_uses(Value from, Value to, const std::function<bool(const Use&)>& where = nullptr);
+  // Every operand, result, assignment and mark v becomes to(v), in one walk: for passes that
+  // replace many values at once.
+  void replace_values(const std::function<Value(Value)>& to);
   // y := f(y): whoever read v until now reads f(v).
   Value insert_after(Value v, const std::function<Value(Builder&, Value)>& f);
   // One input of one node reads f(what it read) instead.

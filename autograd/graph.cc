@@ -149,28 +149,33 @@ std::string describe_node(const Graph& graph, int32_t id) {
   return text;
 }
 
-std::string to_text(const Graph& graph) {
+std::string to_text(const Graph& graph, const Margin& margin) {
   std::string text;
+  const auto line = [&](std::string_view rest, const Param* param = nullptr, int32_t node = -1) {
+    text += fmt::format("{}{}\n", margin ? margin(param, node) : "", rest);
+  };
   for (const Param& p : graph.params()) {
-    text += fmt::format(
-        "param {} : {}{}{}{}\n", p.name, p.type.str(), p.trainable ? " trainable" : " frozen",
-        p.kind == Param::Kind::state ? " state" : "", p.adapter.empty() ? "" : " of " + p.adapter);
+    line(fmt::format("param {} : {}{}{}{}", p.name, p.type.str(),
+                     p.trainable ? " trainable" : " frozen",
+                     p.kind == Param::Kind::state ? " state" : "",
+                     p.adapter.empty() ? "" : " of " + p.adapter),
+         &p);
   }
   Phase phase = Phase::forward;
   for (size_t i = 0; i < graph.nodes().size(); ++i) {
     if (graph.nodes()[i].phase != phase) {
       phase = graph.nodes()[i].phase;
-      text += fmt::format("--- {}\n", name_of(phase));
+      line(fmt::format("--- {}", name_of(phase)));
     }
-    text += describe_node(graph, static_cast<int32_t>(i)) + "\n";
+    const auto id = static_cast<int32_t>(i);
+    line(describe_node(graph, id), nullptr, id);
   }
   auto place = [](Value v) {
     return v.output == 0 ? fmt::format("%{}", v.node) : fmt::format("%{}.{}", v.node, v.output);
   };
-  for (const auto& [name, v] : graph.outputs())
-    text += fmt::format("output {} = {}\n", name, place(v));
+  for (const auto& [name, v] : graph.outputs()) line(fmt::format("output {} = {}", name, place(v)));
   for (const auto& [name, v] : graph.assignments())
-    text += fmt::format("assign {} = {}\n", name, place(v));
+    line(fmt::format("assign {} = {}", name, place(v)));
   return text;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <compare>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -174,7 +175,9 @@ class Uses {
 void verify(const Graph& graph);
 
 // One line per node, stable: equal graphs print equally.
-std::string to_text(const Graph& graph);
+// `margin`: what stands before the line of a parameter (or null) or a node (or -1).
+using Margin = std::function<std::string(const Param* param, int32_t node)>;
+std::string to_text(const Graph& graph, const Margin& margin = nullptr);
 // "%12 = linear(%3, %4, %5) f32[2, 8]  @ bert.pooler.dense"
 std::string describe_node(const Graph& graph, int32_t node);
 

@@ -37,22 +37,22 @@ class CheapForms {
  public:
   explicit CheapForms(const Graph& graph) : b_(graph) {}
 
-  Graph run() {
+  Graph run(Delta* delta) {
     const auto count = static_cast<int32_t>(b_.graph().nodes().size());
     for (int32_t i = 0; i < count; ++i) {
       const Node n = b_.graph().node(i);
       if (n.op->name != "linear" && n.op->name != "embedding") continue;
       b_.set_path(n.scope);
+      node_ = i;
       const Value w = n.inputs[1];
       const Value y = n.op->name == "linear"
                           ? linear(n.inputs[0], w, n.inputs.size() > 2 ? n.inputs[2] : Value{})
                           : lookup(n.inputs[0], w, n.attrs);
-      if (y.valid())
-        b_.replace_uses({i, 0}, y,
-                        [&](const Use& u) { return u.node != y.node || u.node < count; });
+      if (y.valid() && y != Value{i, 0})
+        b_.replace_uses({i, 0}, y, [&](const Use& u) { return u.node < count; });
     }
     b_.set_path("");
-    return live_part(b_.finish());
+    return finish_live(b_, delta);
   }
 
  private:
@@ -97,7 +97,7 @@ class CheapForms {
 
   Value plain(Value x, Value w, Value bias) {
     const Value cheap = linear(x, w, bias);
-    return cheap.valid() ? cheap : ops::linear(b_, x, w, bias);
+    return cheap.valid() ? cheap : base_node({x, w, bias});
   }
 
   Value lookup(Value ids, Value w, const Attrs& attrs) {
@@ -125,14 +125,26 @@ class CheapForms {
 
   Value plain_lookup(Value ids, Value w, const Attrs& attrs) {
     const Value cheap = lookup(ids, w, attrs);
-    return cheap.valid() ? cheap : b_.node("embedding", {ids, w}, attrs);
+    return cheap.valid() ? cheap : base_node({ids, w});
+  }
+
+  // The node under work, with other operands: the product or lookup of the base model stays itself.
+  Value base_node(std::initializer_list<Value> operands) {
+    int32_t i = 0;
+    for (const Value v : operands) {
+      if (static_cast<size_t>(i) < b_.graph().node(node_).inputs.size())
+        b_.set_input({node_, i}, v);
+      ++i;
+    }
+    return {node_, 0};
   }
 
   Builder b_;
+  int32_t node_ = -1;
 };
 
 }  // namespace
 
-Graph cheap_forms(const Graph& graph) { return CheapForms(graph).run(); }
+Graph cheap_forms(const Graph& graph, Delta* delta) { return CheapForms(graph).run(delta); }
 
 }  // namespace graft

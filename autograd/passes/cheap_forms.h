@@ -3,12 +3,12 @@
 // Chosen by cost; merging works on the plain form, before this pass.
 #pragma once
 
-#include "autograd/graph.h"
+#include "autograd/builder.h"
 
 namespace graft {
 
 // Rewrites every product and lookup whose weight is such an expression and whose cheap form needs
 // fewer operations in a training step.
-Graph cheap_forms(const Graph& graph);
+Graph cheap_forms(const Graph& graph, Delta* delta = nullptr);
 
 }  // namespace graft

@@ -1,7 +1,5 @@
 #include "autograd/passes/dead_code.h"
 
-#include "autograd/builder.h"
-
 namespace graft {
 
 std::vector<bool> live_nodes(const Graph& graph) {
@@ -18,10 +16,18 @@ std::vector<bool> live_nodes(const Graph& graph) {
   return live;
 }
 
-Graph live_part(const Graph& graph) {
+Graph live_part(const Graph& graph, Delta* delta) {
   Builder b(graph);
   b.drop_dead(live_nodes(graph));
-  return b.finish();
+  return b.finish(delta);
+}
+
+Graph finish_live(Builder& b, Delta* delta) {
+  Delta rewrite, removal;
+  const Graph whole = b.finish(&rewrite);
+  Graph live = live_part(whole, &removal);
+  if (delta != nullptr) *delta = then(rewrite, removal);
+  return live;
 }
 
 }  // namespace graft

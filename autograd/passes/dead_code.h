@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "autograd/graph.h"
+#include "autograd/builder.h"
 
 namespace graft {
 
@@ -12,6 +12,9 @@ std::vector<bool> live_nodes(const Graph& graph);
 
 // The graph of the live nodes, with the parameters they read and those that are assigned; marks on
 // dropped values go too.
-Graph live_part(const Graph& graph);
+Graph live_part(const Graph& graph, Delta* delta = nullptr);
+
+// The end of a rewrite that leaves some nodes without readers.
+Graph finish_live(Builder& b, Delta* delta = nullptr);
 
 }  // namespace graft

@@ -1,0 +1,173 @@
+#include "apps/graph_command.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <vector>
+
+#include "autograd/draw.h"
+#include "autograd/gradient.h"
+#include "autograd/ops.h"
+#include "autograd/passes/cheap_forms.h"
+#include "core/atomic_file.h"
+#include "core/error.h"
+#include "models/encoder.h"
+#include "peft/method.h"
+
+extern char** environ;
+
+namespace graft {
+namespace {
+
+// A folder of our own that goes with everything in it.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() : path_(std::filesystem::temp_directory_path() / "graft-graph-XXXXXX") {
+    if (::mkdtemp(path_.data()) == nullptr)
+      throw FileError("cannot make the folder '{}': {}", path_, std::strerror(errno));
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+struct Drawn {
+  Graph graph;
+  Delta delta;
+};
+
+// The base model; with the loss where its gradient is wanted.
+Graph base_graph(const GraphCommandOptions& o, int64_t virtual_tokens) {
+  Graph base =
+      build_encoder(load_config(o.model), {.batch = o.batch,
+                                           .length = o.length + virtual_tokens,
+                                           .head = o.task_less ? Head::none : Head::mean_pooled,
+                                           .labels = o.labels});
+  if (!o.backward) return base;
+  Builder b(base);
+  const Value loss =
+      ops::cross_entropy(b, b.graph().output("logits"), b.input("labels", DType::i64, {o.batch}));
+  b.output("loss", loss);
+  return b.finish();
+}
+
+Drawn build(const GraphCommandOptions& o) {
+  if (o.method.empty()) {
+    if (o.backward)
+      throw UsageError("--backward draws what a method trains: name one with --method (or full)");
+    return {base_graph(o, 0), {}};
+  }
+  const peft::Method& method = peft::find_method(o.method);
+  Json config = o.set;
+  if (!o.task_less) config["modules_to_save"] = {"classifier"};
+  const int64_t rows = peft::virtual_tokens(method, peft::complete_config(method, config));
+  peft::Adapted adapted =
+      peft::apply(base_graph(o, rows), method, config, {.training = o.backward});
+  if (!o.backward) return {std::move(adapted.graph), std::move(adapted.delta)};
+
+  // As in a training step: products in their cheap form, then the gradient.
+  Delta cheap, joint;
+  Builder b(cheap_forms(adapted.graph, &cheap));
+  const Value loss = peft::add_penalties(b, b.graph().output("loss"));
+  b.output("loss", loss);
+  b.keep_outputs({"loss"});
+  for (const auto& [name, g] : gradient(b, loss)) b.output("d " + name, g);
+  Drawn drawn;
+  drawn.graph = b.finish(&joint);
+  drawn.delta = then(then(adapted.delta, cheap), joint);
+  return drawn;
+}
+
+std::string title_of(const GraphCommandOptions& o) {
+  const ModelConfig c = load_config(o.model);
+  std::string title = fmt::format("{}, {} layers, {} wide", c.model_type, c.layers, c.hidden);
+  if (!o.method.empty()) title = o.method + " on " + title;
+  return title;
+}
+
+}  // namespace
+
+std::string render_svg(const std::string& dot) {
+  const TemporaryFolder folder;
+  const std::string in = folder.path() + "/graph.dot", out = folder.path() + "/graph.svg",
+                    messages = folder.path() + "/messages";
+  write_file(in, dot);
+  std::vector<std::string> arguments = {"dot", "-Tsvg", "-o", out, in};
+  std::vector<char*> argv;
+  for (std::string& a : arguments) argv.push_back(a.data());
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, messages.c_str(), O_WRONLY | O_CREAT,
+                                   0600);
+  pid_t child = -1;
+  const int error = ::posix_spawnp(&child, "dot", &actions, nullptr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  int status = 0;
+  if (error == 0) {
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+  }
+  // Some systems report a missing program as the child's status 127.
+  if (error == ENOENT || (WIFEXITED(status) && WEXITSTATUS(status) == 127)) {
+    throw DeviceError(
+        "an .svg is laid out by Graphviz, whose program 'dot' was not found: install the package "
+        "'graphviz', or write a .dot or .txt file");
+  }
+  if (error != 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+    const std::string said = error != 0 ? std::strerror(error) : read_file(messages);
+    throw DeviceError("Graphviz' program 'dot' failed: {}", said.substr(0, 500));
+  }
+  return read_file(out);
+}
+
+Json draw_graph(const GraphCommandOptions& o) {
+  const std::string kind = std::filesystem::path(o.output).extension();
+  if (kind != ".svg" && kind != ".dot" && kind != ".txt") {
+    throw UsageError("a graph is drawn to FILE.svg, FILE.dot or FILE.txt, not to '{}'", o.output);
+  }
+  if (o.backward && o.task_less)
+    throw UsageError("--backward needs a loss, and without a task's head there is none");
+  const Detail detail = detail_of(o.detail);
+  const Drawn drawn = build(o);
+  std::string text;
+  if (kind == ".txt") {
+    text = o.method.empty() ? to_text(drawn.graph) : to_text(drawn.graph, drawn.delta);
+  } else {
+    text = to_dot(drawn.graph, drawn.delta, {.detail = detail, .title = title_of(o)});
+    if (kind == ".svg") text = render_svg(text);
+  }
+  write_file(o.output, text);
+
+  int64_t frozen = 0, trainable = 0;
+  for (const Param& p : drawn.graph.params()) ++(p.trainable ? trainable : frozen);
+  const auto in_phase = [&](Phase phase) {
+    return std::ranges::count(drawn.graph.nodes(), phase, &Node::phase);
+  };
+  const auto added = std::ranges::count_if(
+      drawn.delta.added, [&](int32_t id) { return drawn.graph.node(id).phase == Phase::forward; });
+  return {{"output", o.output},
+          {"nodes", drawn.graph.nodes().size()},
+          {"forward", in_phase(Phase::forward)},
+          {"backward", in_phase(Phase::backward)},
+          {"added", added},
+          {"rewired", drawn.delta.rewired.size()},
+          {"frozen", frozen},
+          {"trainable", trainable}};
+}
+
+}  // namespace graft

@@ -1,0 +1,232 @@
+#include "autograd/draw_folding.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "autograd/op.h"
+
+namespace graft {
+namespace {
+
+std::optional<int64_t> number(const std::string& name) {
+  int64_t n = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), n);
+  const bool whole = error == std::errc() && end == name.data() + name.size();
+  return whole && !name.empty() ? std::optional(n) : std::nullopt;
+}
+
+class Folder {
+ public:
+  Folder(const Graph& graph, const Delta& delta, const std::vector<bool>& drawn)
+      : graph_(graph),
+        drawn_(drawn),
+        change_(changes_of(graph, delta)),
+        rewired_(delta.rewired.begin(), delta.rewired.end()) {
+    result_.box.assign(graph.nodes().size(), -1);
+    for (const Node& n : graph.nodes()) paths_.push_back(path_of(n.scope));
+  }
+
+  Folding run(bool rewritten) {
+    size_t deepest = 0;
+    for (const auto& path : paths_) deepest = std::max(deepest, path.size());
+    for (size_t depth = 0; depth < deepest; ++depth) fold_equal(depth);
+    if (rewritten) fold_unchanged({}, 0);
+    return std::move(result_);
+  }
+
+ private:
+  // Blocks are modules that are called by a number: P.0, P.1, ... Equal ones next to each other are
+  // drawn once.
+  void fold_equal(size_t depth) {
+    std::map<std::string, std::map<int64_t, std::vector<int32_t>>> families;
+    for (size_t i = 0; i < paths_.size(); ++i) {
+      if (is_leaf(i) || result_.box[i] >= 0 || paths_[i].size() <= depth) continue;
+      const auto n = number(paths_[i][depth]);
+      if (n) families[join(paths_[i], 0, depth)][*n].push_back(static_cast<int32_t>(i));
+    }
+    for (const auto& [family, blocks] : families) {
+      std::string before;
+      int64_t first = 0, last = 0;
+      std::vector<int32_t> same;
+      size_t modules = 0;
+      const auto close = [&] {
+        if (modules > 0) add_equal(family, first, last, modules, same);
+        same.clear();
+        modules = 0;
+      };
+      for (const auto& [n, nodes] : blocks) {
+        std::string text = signature(nodes, depth);
+        if (text == before) {
+          same.insert(same.end(), nodes.begin(), nodes.end());
+          ++modules;
+        } else {
+          close();
+          first = n;
+          before = std::move(text);
+        }
+        last = n;
+      }
+      close();
+    }
+  }
+
+  void add_equal(const std::string& family, int64_t first, int64_t last, size_t modules,
+                 const std::vector<int32_t>& nodes) {
+    std::map<Phase, std::vector<int32_t>> by_phase;
+    for (int32_t id : nodes) by_phase[graph_.node(id).phase].push_back(id);
+    const std::string dot = family.empty() ? "" : ".";
+    for (const auto& [phase, part] : by_phase) {
+      Box box{.path = path_of(family), .modules = modules, .phase = phase};
+      box.title = modules == 1 ? fmt::format("{}{}{}", family, dot, last)
+                               : fmt::format("{}{}{} \u2026 {}", family, dot, first + 1, last);
+      box.same_as = fmt::format("{}{}{}", family, dot, first);
+      add(std::move(box), part);
+    }
+  }
+
+  // Everything that a reader of the picture could tell two blocks apart by, in their own numbers.
+  std::string signature(const std::vector<int32_t>& nodes, size_t depth) const {
+    std::map<int32_t, size_t> place;
+    for (size_t i = 0; i < nodes.size(); ++i) place[nodes[i]] = i;
+    const auto& path = paths_[static_cast<size_t>(nodes[0])];
+    const std::string own = join(path, 0, depth + 1) + ".";
+    std::string text;
+    for (int32_t id : nodes) {
+      const Node& n = graph_.node(id);
+      const auto at = static_cast<size_t>(id);
+      std::string attrs = n.attrs.str();
+      // Sites differ by the stream of their random numbers.
+      if (n.op->draws || n.op->once) attrs = attrs.substr(0, attrs.find("stream="));
+      text += fmt::format("{} {} {{{}}} {} {}", name_of(n.phase), n.op->name, attrs,
+                          join(paths_[at], depth + 1, paths_[at].size()),
+                          static_cast<int>(change_[at]));
+      for (const Type& t : n.outputs) text += " " + t.str();
+      for (size_t k = 0; k < n.inputs.size(); ++k) {
+        const Value v = n.inputs[k];
+        const bool rewired = rewired_.contains({id, static_cast<int32_t>(k)});
+        text += (rewired ? " ~" : " ") + operand(v, place, own);
+      }
+      text += "\n";
+    }
+    return text;
+  }
+
+  std::string operand(Value v, const std::map<int32_t, size_t>& place,
+                      const std::string& own) const {
+    if (!v.valid()) return "-";
+    if (const auto it = place.find(v.node); it != place.end())
+      return fmt::format("%{}.{}", it->second, v.output);
+    const Node& n = graph_.node(v.node);
+    if (n.op->name != "param") return "from outside";
+    const Param& p = graph_.param(n.attrs.as<NameAttrs>().name);
+    const bool inside = p.name.starts_with(own);
+    return fmt::format("{}{} {} {}", inside ? "." : "", inside ? p.name.substr(own.size()) : p.name,
+                       p.type.str(), p.trainable);
+  }
+
+  // The widest modules below `path` of which the rewrite changed nothing.
+  void fold_unchanged(const std::vector<std::string>& path, size_t depth) {
+    std::map<std::string, std::vector<int32_t>> children;
+    for (size_t i = 0; i < paths_.size(); ++i) {
+      const auto& p = paths_[i];
+      const bool below = p.size() > depth && std::equal(path.begin(), path.end(), p.begin());
+      if (below && drawn_[i] && result_.box[i] < 0 && graph_.nodes()[i].phase == Phase::forward)
+        children[p[depth]].push_back(static_cast<int32_t>(i));
+    }
+    for (const auto& [name, nodes] : children) {
+      std::vector<std::string> child = path;
+      child.push_back(name);
+      // Two boxes for two nodes would save nothing.
+      if (nodes.size() > 2 &&
+          std::ranges::all_of(nodes, [&](int32_t id) { return as_before(id); })) {
+        Box box{.path = path, .title = join(child, 0, child.size())};
+        add(std::move(box), nodes);
+      } else {
+        fold_unchanged(child, depth + 1);
+      }
+    }
+  }
+
+  bool as_before(int32_t id) const {
+    const Node& n = graph_.node(id);
+    if (change_[static_cast<size_t>(id)] != Change::none || n.op->name == "input") return false;
+    for (size_t k = 0; k < n.inputs.size(); ++k) {
+      if (rewired_.contains({id, static_cast<int32_t>(k)})) return false;
+      const Param* p = param_at(n.inputs[k]);
+      if (p != nullptr && p->trainable) return false;
+    }
+    return true;
+  }
+
+  void add(Box box, const std::vector<int32_t>& nodes) {
+    std::set<const Param*> params;
+    for (int32_t id : nodes) {
+      result_.box[static_cast<size_t>(id)] = static_cast<int32_t>(result_.boxes.size());
+      box.nodes += drawn_[static_cast<size_t>(id)];
+      for (const Value v : graph_.node(id).inputs) {
+        if (const Param* p = param_at(v); p != nullptr) params.insert(p);
+      }
+    }
+    for (const Param* p : params)
+      (p->trainable ? box.trainable : box.frozen) += p->type.shape.elements();
+    result_.boxes.push_back(std::move(box));
+  }
+
+  const Param* param_at(Value v) const {
+    const bool leaf = v.valid() && graph_.node(v.node).op->name == "param";
+    return leaf ? graph_.find_param(graph_.node(v.node).attrs.as<NameAttrs>().name) : nullptr;
+  }
+  bool is_leaf(size_t i) const {
+    const auto op = graph_.nodes()[i].op->name;
+    return op == "param" || op == "input";
+  }
+
+  const Graph& graph_;
+  const std::vector<bool>& drawn_;
+  std::vector<Change> change_;
+  std::set<Use> rewired_;
+  std::vector<std::vector<std::string>> paths_;
+  Folding result_;
+};
+
+}  // namespace
+
+std::vector<Change> changes_of(const Graph& graph, const Delta& delta) {
+  std::vector<Change> change(graph.nodes().size(), Change::none);
+  // The gradient is all new; its own shade says so.
+  for (int32_t id : delta.added) {
+    if (graph.node(id).phase == Phase::forward) change[static_cast<size_t>(id)] = Change::added;
+  }
+  for (const Mark& m : graph.marks(Role::reparametrized)) {
+    if (graph.node(m.value.node).op->name != "param")
+      change[static_cast<size_t>(m.value.node)] = Change::reparametrized;
+  }
+  return change;
+}
+
+std::vector<std::string> path_of(std::string_view scope) {
+  std::vector<std::string> path;
+  for (size_t from = 0; !scope.empty() && from <= scope.size();) {
+    const size_t to = std::min(scope.find('.', from), scope.size());
+    path.emplace_back(scope.substr(from, to - from));
+    from = to + 1;
+  }
+  return path;
+}
+
+std::string join(const std::vector<std::string>& path, size_t from, size_t to) {
+  std::string text;
+  for (size_t i = from; i < to; ++i) text += (i > from ? "." : "") + path[i];
+  return text;
+}
+
+Folding fold_alike(const Graph& graph, const Delta& delta, const std::vector<bool>& drawn) {
+  const bool rewritten = !delta.added.empty() || !delta.new_params.empty() ||
+                         !delta.unfrozen.empty() || !delta.frozen.empty();
+  return Folder(graph, delta, drawn).run(rewritten);
+}
+
+}  // namespace graft
