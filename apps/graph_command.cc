@@ -47,7 +47,8 @@ class TemporaryFolder {
 
 struct Drawn {
   Graph graph;
-  Delta delta;
+  Delta delta;                    // in the numbers of the graph
+  size_t added = 0, rewired = 0;  // by the method
 };
 
 // The base model; with the loss where its gradient is wanted.
@@ -69,7 +70,7 @@ Drawn build(const GraphCommandOptions& o) {
   if (o.method.empty()) {
     if (o.backward)
       throw UsageError("--backward draws what a method trains: name one with --method (or full)");
-    return {base_graph(o, 0), {}};
+    return {.graph = base_graph(o, 0)};
   }
   const peft::Method& method = peft::find_method(o.method);
   Json config = o.set;
@@ -77,7 +78,9 @@ Drawn build(const GraphCommandOptions& o) {
   const int64_t rows = peft::virtual_tokens(method, peft::complete_config(method, config));
   peft::Adapted adapted =
       peft::apply(base_graph(o, rows), method, config, {.training = o.backward});
-  if (!o.backward) return {std::move(adapted.graph), std::move(adapted.delta)};
+  Drawn drawn{adapted.graph, adapted.delta, adapted.delta.added.size(),
+              adapted.delta.rewired.size()};
+  if (!o.backward) return drawn;
 
   // As in a training step: products in their cheap form, then the gradient.
   Delta cheap, joint;
@@ -85,8 +88,7 @@ Drawn build(const GraphCommandOptions& o) {
   const Value loss = peft::add_penalties(b, b.graph().output("loss"));
   b.output("loss", loss);
   b.keep_outputs({"loss"});
-  for (const auto& [name, g] : gradient(b, loss)) b.output("d " + name, g);
-  Drawn drawn;
+  for (const auto& [name, g] : gradient(b, loss)) b.output("grad/" + name, g);
   drawn.graph = b.finish(&joint);
   drawn.delta = then(then(adapted.delta, cheap), joint);
   return drawn;
@@ -158,14 +160,12 @@ Json draw_graph(const GraphCommandOptions& o) {
   const auto in_phase = [&](Phase phase) {
     return std::ranges::count(drawn.graph.nodes(), phase, &Node::phase);
   };
-  const auto added = std::ranges::count_if(
-      drawn.delta.added, [&](int32_t id) { return drawn.graph.node(id).phase == Phase::forward; });
   return {{"output", o.output},
           {"nodes", drawn.graph.nodes().size()},
           {"forward", in_phase(Phase::forward)},
           {"backward", in_phase(Phase::backward)},
-          {"added", added},
-          {"rewired", drawn.delta.rewired.size()},
+          {"added", drawn.added},
+          {"rewired", drawn.rewired},
           {"frozen", frozen},
           {"trainable", trainable}};
 }

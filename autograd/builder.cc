@@ -203,15 +203,25 @@ void Builder::replace_values(const std::function<Value(Value)>& to) {
   for (Mark& m : g_.marks_) m.value = to(m.value);
 }
 
+// f(v); where no path is set, its nodes stand where the node does.
+Value Builder::standing_at(int32_t node, const std::function<Value(Builder&, Value)>& f, Value v) {
+  const std::string before = path_;
+  if (path_.empty()) path_ = g_.node(node).scope;
+  const Value to = f(*this, v);
+  path_ = before;
+  return to;
+}
+
 Value Builder::insert_after(Value v, const std::function<Value(Builder&, Value)>& f) {
   const auto first_new = static_cast<int32_t>(g_.nodes_.size());
-  const Value to = f(*this, v);
+  const Value to = standing_at(v.node, f, v);
   replace_uses(v, to, [&](const Use& u) { return u.node < first_new; });
   return to;
 }
 
 Value Builder::insert_at(Use use, const std::function<Value(Builder&, Value)>& f) {
-  const Value to = f(*this, g_.node(use.node).inputs[static_cast<size_t>(use.input)]);
+  const Value to =
+      standing_at(use.node, f, g_.node(use.node).inputs[static_cast<size_t>(use.input)]);
   set_input(use, to);
   return to;
 }

@@ -81,7 +81,8 @@ class Builder {
   // Every operand, result, assignment and mark v becomes to(v), in one walk: for passes that
   // replace many values at once.
   void replace_values(const std::function<Value(Value)>& to);
-  // y := f(y): whoever read v until now reads f(v).
+  // y := f(y): whoever read v until now reads f(v). Without a path of their own, new nodes get the
+  // scope of what they are inserted at.
   Value insert_after(Value v, const std::function<Value(Builder&, Value)>& f);
   // One input of one node reads f(what it read) instead.
   Value insert_at(Use use, const std::function<Value(Builder&, Value)>& f);
@@ -96,6 +97,8 @@ class Builder {
   Graph finish(Delta* delta = nullptr);
 
  private:
+  Value standing_at(int32_t node, const std::function<Value(Builder&, Value)>& f, Value v);
+
   Graph g_;
   std::string path_;
   std::map<std::string, Value, std::less<>> leaves_;

@@ -15,7 +15,7 @@ namespace {
 constexpr std::string_view kFrozen = "#e3e3e3", kTrainable = "#a6dba0", kAdded = "#e3f4de",
                            kAddedBorder = "#1b7837", kReparametrized = "#fdd0a2",
                            kReparametrizedBorder = "#d95f0e", kRewired = "#d95f0e",
-                           kBorder = "#8a8a8a", kQuiet = "#6b6b6b";
+                           kKept = "#7aa6d1", kBorder = "#8a8a8a", kQuiet = "#6b6b6b";
 
 std::string_view shade(Phase phase) {
   return phase == Phase::forward ? "#fbfbfb" : phase == Phase::backward ? "#e8f1fa" : "#f1ebf7";
@@ -60,26 +60,25 @@ std::string quiet(std::string_view text) {
   return fmt::format("<FONT POINT-SIZE=\"9\" COLOR=\"{}\">{}</FONT>", kQuiet, escaped(text));
 }
 
-// The modules of one phase: what stands in each, in the order of the graph.
+// A module of one phase: what stands in it, in the order of the graph.
 struct Module {
   std::string name;
-  std::vector<std::string> items;  // DOT ids
+  std::vector<int32_t> items;
   std::vector<std::unique_ptr<Module>> children;
-  std::vector<std::pair<size_t, size_t>> order;  // (0, item) or (1, child), as they came
+  std::vector<std::pair<bool, size_t>> order;  // (is a child, index)
 
   Module& child(const std::string& child_name) {
     for (const auto& c : children) {
       if (c->name == child_name) return *c;
     }
-    order.emplace_back(1, children.size());
+    order.emplace_back(true, children.size());
     children.push_back(std::make_unique<Module>());
     children.back()->name = child_name;
     return *children.back();
   }
-  size_t count() const {
-    size_t n = items.size();
-    for (const auto& c : children) n += c->count();
-    return n;
+  void collect(std::set<int32_t>& all) const {
+    all.insert(items.begin(), items.end());
+    for (const auto& c : children) c->collect(all);
   }
 };
 
@@ -122,40 +121,46 @@ class Drawing {
             "fillcolor=\"{}\";\n",
             name_of(phase), name_of(phase), shade(phase));
       }
-      emit(module, phases_.size() > 1 ? 4 : 2, std::string(name_of(phase)), {});
+      emit(module, phases_.size() > 1 ? 4 : 2, std::string(name_of(phase)), "", "");
       if (phases_.size() > 1) text_ += "  }\n";
     }
-    for (size_t i = 0; i < graph_.outputs().size(); ++i) {
-      text_ += fmt::format("  out{} [label=\"{}\", shape=ellipse, penwidth=1.5];\n", i,
-                           graph_.outputs()[i].first);
-    }
-    for (size_t i = 0; i < edges_.size(); ++i) emit_edge(i);
+    for (const Edge& e : edges_) emit_edge(e);
     return text_ + "}\n";
   }
 
  private:
-  // ---- what stands where
+  // ---- what stands where. Items are nodes and, numbered behind them, boxes.
+  int32_t item_of(int32_t node) const {
+    const int32_t box = folding_.box[static_cast<size_t>(node)];
+    return box < 0 ? node : static_cast<int32_t>(drawn_.size()) + box;
+  }
+  const Box* box_at(int32_t item) const {
+    const auto i = static_cast<size_t>(item);
+    return i < drawn_.size() ? nullptr : &folding_.boxes[i - drawn_.size()];
+  }
+  std::string id_of(int32_t item) const {
+    const auto i = static_cast<size_t>(item);
+    return i < drawn_.size() ? fmt::format("n{}", i) : fmt::format("box{}", i - drawn_.size());
+  }
+
   void place_items() {
     std::set<int32_t> placed;
     for (size_t i = 0; i < drawn_.size(); ++i) {
       if (!drawn_[i]) continue;
+      const int32_t item = item_of(static_cast<int32_t>(i));
+      if (!placed.insert(item).second) continue;
       const Node& n = graph_.nodes()[i];
-      const int32_t box = folding_.box[i];
-      if (box >= 0 && !placed.insert(box).second) continue;
-      const auto path = box >= 0                ? folding_.boxes[static_cast<size_t>(box)].path
-                        : n.op->name == "input" ? std::vector<std::string>{}
-                                                : path_of(n.scope);
+      std::vector<std::string> path;  // of inputs: none, they belong to the whole
+      if (const Box* box = box_at(item); box != nullptr) {
+        path = box->path;
+      } else if (n.op->name != "input") {
+        path = path_of(n.scope);
+      }
       Module* module = &phases_[n.phase];
       for (const std::string& name : path) module = &module->child(name);
-      module->order.emplace_back(0, module->items.size());
-      module->items.push_back(id_of(static_cast<int32_t>(i)));
-      if (box < 0) node_of_[module->items.back()] = static_cast<int32_t>(i);
+      module->order.emplace_back(false, module->items.size());
+      module->items.push_back(item);
     }
-  }
-
-  std::string id_of(int32_t node) const {
-    const int32_t box = folding_.box[static_cast<size_t>(node)];
-    return box >= 0 ? fmt::format("box{}", box) : fmt::format("n{}", node);
   }
 
   // What computes v, views that are not drawn looked through.
@@ -167,101 +172,153 @@ class Drawing {
     }
     return v;
   }
+  bool is_param(Value v) const { return v.valid() && graph_.node(v.node).op->name == "param"; }
   const Param* param_at(Value v) const {
     v = source(v);
-    const bool leaf = v.valid() && graph_.node(v.node).op->name == "param";
-    return leaf ? graph_.find_param(graph_.node(v.node).attrs.as<NameAttrs>().name) : nullptr;
+    return is_param(v) ? graph_.find_param(graph_.node(v.node).attrs.as<NameAttrs>().name)
+                       : nullptr;
   }
 
   // ---- edges
   struct Edge {
     std::string from, to, label;
-    bool rewired = false, kept = false;  // kept: backward reads a value of forward
+    Phase from_phase, to_phase;
+    bool rewired = false;
   };
 
   void collect_edges() {
+    readers_.resize(drawn_.size() + folding_.boxes.size());
     for (size_t i = 0; i < drawn_.size(); ++i) {
       if (!drawn_[i]) continue;
       const Node& n = graph_.nodes()[i];
+      const int32_t to = item_of(static_cast<int32_t>(i));
       for (size_t k = 0; k < n.inputs.size(); ++k) {
-        const bool rewired = rewired_.contains({static_cast<int32_t>(i), static_cast<int32_t>(k)});
-        connect(n.inputs[k], id_of(static_cast<int32_t>(i)), n.phase, rewired);
+        const Use use{static_cast<int32_t>(i), static_cast<int32_t>(k)};
+        const Value from = source(n.inputs[k]);
+        // A parameter stands in its readers.
+        if (!from.valid() || is_param(from) || item_of(from.node) == to) continue;
+        readers_[static_cast<size_t>(item_of(from.node))].push_back(to);
+        edge(from, n.inputs[k], id_of(to), n.phase).rewired |= reads_anew(use);
       }
     }
-    for (size_t i = 0; i < graph_.outputs().size(); ++i)
-      connect(graph_.outputs()[i].second, fmt::format("out{}", i), Phase::update, false);
+    for (size_t i = 0; i < graph_.outputs().size(); ++i) {
+      const auto& [name, v] = graph_.outputs()[i];
+      const Value from = source(v);
+      if (is_param(from)) continue;
+      // What blocks drawn as one box give is what the block drawn for them gives.
+      const Box* box = box_at(item_of(from.node));
+      const std::string path = name.substr(name.rfind('/') + 1);
+      if (box != nullptr && !box->family.empty() && path.starts_with(box->family + ".")) continue;
+      results_[item_of(from.node)].push_back(i);
+      edge(from, v, fmt::format("out{}", i), graph_.node(from.node).phase);
+    }
   }
 
-  void connect(Value v, const std::string& to, Phase phase, bool rewired) {
-    const Value from = source(v);
-    // A parameter stands in its readers; what it would be an edge to is a result without a node.
-    if (!from.valid() || param_at(v) != nullptr) return;
-    const std::string id = id_of(from.node);
-    if (id == to) return;
-    const bool kept = to[0] != 'o' && graph_.node(from.node).phase < phase;
+  // Whether a rewrite changed what an operand reads, or what the views below it do.
+  bool reads_anew(Use use) const {
+    while (true) {
+      if (rewired_.contains(use)) return true;
+      const Value v = graph_.node(use.node).inputs[static_cast<size_t>(use.input)];
+      const Node& n = graph_.node(v.node);
+      if (drawn_[static_cast<size_t>(v.node)] || n.op->view_of < 0) return false;
+      use = {v.node, n.op->view_of};
+    }
+  }
+
+  Edge& edge(Value from, Value read, const std::string& to, Phase to_phase) {
+    const std::string id = id_of(item_of(from.node));
     const auto [it, fresh] = edge_at_.try_emplace({id, to}, edges_.size());
-    if (fresh) edges_.push_back({id, to, short_type(graph_.type(v)), false, kept});
-    edges_[it->second].rewired = edges_[it->second].rewired || rewired;
+    if (fresh) {
+      // A value that several read says its shape once.
+      const Phase from_phase = graph_.node(from.node).phase;
+      std::string label = short_type(graph_.type(read));
+      const bool said = from_phase != to_phase || !labels_.insert({id, label}).second;
+      if (said && options_.detail == Detail::blocks) label.clear();
+      edges_.push_back({id, to, std::move(label), from_phase, to_phase});
+    }
+    return edges_[it->second];
   }
 
-  void emit_edge(size_t i) {
-    const Edge& e = edges_[i];
+  void emit_edge(const Edge& e) {
     std::string style;
-    if (e.rewired) style = fmt::format(", color=\"{}\", penwidth=2.2", kRewired);
-    if (e.kept) style += ", style=dashed, color=\"#7aa6d1\"";
-    text_ += fmt::format("  {} -> {} [label=\"{}\"{}];\n", e.from, e.to, e.label, style);
+    if (e.rewired) style += fmt::format(", color=\"{}\", penwidth=2.2", kRewired);
+    if (e.from_phase != e.to_phase) style += fmt::format(", style=dashed, color=\"{}\"", kKept);
+    // Backward runs upwards, so that it stands beside the forward values that it reads.
+    const bool up = e.from_phase == Phase::backward && e.to_phase == Phase::backward;
+    text_ += fmt::format("  {} -> {} [label=\"{}\"{}{}];\n", up ? e.to : e.from, up ? e.from : e.to,
+                         e.label, up ? ", dir=back" : "", style);
   }
 
-  // ---- modules and nodes
-  void emit(const Module& module, size_t indent, const std::string& id, std::string path) {
+  // ---- modules and nodes. `path`: of the module; `shown`: of the frame around it.
+  void emit(const Module& module, size_t indent, const std::string& id, const std::string& path,
+            const std::string& shown) {
     const std::string margin(indent, ' ');
-    for (const auto& [kind, at] : module.order) {
-      if (kind == 0) {
-        emit_item(module.items[at], margin, path);
+    const auto emit_items = [&](const std::vector<int32_t>& items) {
+      for (int32_t item : items) {
+        const Box* box = box_at(item);
+        text_ += fmt::format("{}{} {};\n", margin, id_of(item),
+                             box != nullptr ? describe(*box, shown) : describe(item, shown));
+        const auto results = results_.find(item);
+        if (results == results_.end()) continue;
+        for (size_t i : results->second)
+          text_ += fmt::format("{}out{} {};\n", margin, i, result(i, shown));
+      }
+    };
+    for (const auto& [is_child, at] : module.order) {
+      if (!is_child) {
+        emit_items({module.items[at]});
         continue;
       }
-      // A module of one thing is not worth a frame; one that only holds another shares its frame.
       const Module* child = module.children[at].get();
-      std::string name = child->name;
-      while (child->items.empty() && child->children.size() == 1) {
+      std::string inner = path.empty() ? child->name : path + "." + child->name;
+      // One that only holds another one, and boxes for its likes, shares that one's frame.
+      while (child->children.size() == 1 &&
+             std::ranges::all_of(child->items, [&](int32_t i) { return box_at(i) != nullptr; })) {
+        emit_items(child->items);
         child = child->children[0].get();
-        name += "." + child->name;
+        inner += "." + child->name;
       }
-      const std::string inner = id + "_" + std::to_string(at);
-      const std::string whole = path.empty() ? name : path + "." + name;
-      if (child->count() == 1) {
-        emit(*child, indent, inner, path);
+      const std::string inner_id = fmt::format("{}_{}", id, at);
+      if (!worth_a_frame(*child)) {
+        emit(*child, indent, inner_id, inner, shown);
         continue;
       }
-      text_ +=
-          fmt::format("{}subgraph cluster_{} {{\n{}  label=\"{}\";\n", margin, inner, margin, name);
-      emit(*child, indent + 2, inner, whole);
+      text_ += fmt::format("{}subgraph cluster_{} {{\n{}  label=\"{}\";\n", margin, inner_id,
+                           margin, relative(inner, shown));
+      emit(*child, indent + 2, inner_id, inner, inner);
       text_ += margin + "}\n";
     }
   }
 
-  void emit_item(const std::string& id, const std::string& margin, const std::string& path) {
-    const auto it = node_of_.find(id);
-    if (it == node_of_.end()) {
-      const Box& box = folding_.boxes[static_cast<size_t>(std::stoi(id.substr(3)))];
-      text_ += fmt::format("{}{} {};\n", margin, id, describe(box));
-    } else {
-      text_ += fmt::format("{}{} {};\n", margin, id, describe(it->second, path));
-    }
+  // A frame around one thing says nothing. A frame that the flow leaves and enters again (around
+  // projections before attention and after it) pulls apart what belongs together.
+  bool worth_a_frame(const Module& module) const {
+    std::set<int32_t> inside;
+    module.collect(inside);
+    return inside.size() > 1 && !returns(inside, readers_);
   }
 
-  std::string describe(const Box& box) const {
+  std::string describe(const Box& box, const std::string& shown) const {
     std::string numbers;
     if (box.trainable > 0) numbers += fmt::format("{} trainable, ", short_count(box.trainable));
     numbers += fmt::format("{} frozen", short_count(box.frozen));
     if (box.frozen == 0 && box.trainable == 0) numbers = fmt::format("{} nodes", box.nodes);
     const std::string line =
-        box.same_as.empty() ? "as before" : fmt::format("×{} as {}", box.modules, box.same_as);
+        box.same_as.empty() ? "unchanged" : fmt::format("×{} as {}", box.modules, box.same_as);
     return fmt::format(
         "[shape={}, style=filled, margin=\"0.15,0.08\", color=\"{}\", fillcolor=\"{}\", "
         "label=<<B>{}</B><BR/>{}<BR/>{}>]",
         box.same_as.empty() ? "box" : "box3d", box.trainable > 0 ? kAddedBorder : kBorder,
-        box.trainable > 0 ? kAdded : kFrozen, escaped(box.title), quiet(line), quiet(numbers));
+        box.trainable > 0 ? kAdded : kFrozen, escaped(relative(box.title, shown)), quiet(line),
+        quiet(numbers));
+  }
+
+  // "grad/" stays before the name of what it is the gradient of.
+  std::string result(size_t i, const std::string& shown) const {
+    const std::string& name = graph_.outputs()[i].first;
+    const size_t slash = name.rfind('/') + 1;
+    return fmt::format("[label=\"{}{}\", shape=ellipse, margin=\"0.05,0.02\", penwidth=1.5]",
+                       name.substr(0, slash), relative(name.substr(slash), shown));
   }
 
   std::string describe(int32_t id, const std::string& path) const {
@@ -295,9 +352,11 @@ class Drawing {
         border, rows);
   }
 
-  static std::string relative(const std::string& scope, const std::string& path) {
-    if (scope == path) return {};
-    return !path.empty() && scope.starts_with(path + ".") ? scope.substr(path.size() + 1) : scope;
+  // A name without the modules that it shares with where it is read.
+  static std::string relative(const std::string& name, const std::string& at) {
+    const auto names = path_of(name), here = path_of(at);
+    const auto shared = std::ranges::mismatch(names, here).in1 - names.begin();
+    return join(names, static_cast<size_t>(shared), names.size());
   }
 
   static std::string cell(const Param& p, const std::string& scope) {
@@ -334,6 +393,14 @@ class Drawing {
     add(any_param(true), kTrainable, "trainable");
     add(any(Change::added), kAdded, "added");
     add(any(Change::reparametrized), kReparametrized, "in place of a weight");
+    const auto add_edge = [&](bool used, std::string_view color, std::string_view text) {
+      if (!used) return;
+      cells.push_back(fmt::format(
+          "<TD BORDER=\"0\"><FONT POINT-SIZE=\"9\" COLOR=\"{}\">{}</FONT></TD>", color, text));
+    };
+    const auto kept = [](const Edge& e) { return e.from_phase != e.to_phase; };
+    add_edge(std::ranges::any_of(edges_, &Edge::rewired), kRewired, "→ rewired");
+    add_edge(std::ranges::any_of(edges_, kept), kKept, "⇢ kept for later");
     if (cells.empty() && options_.title.empty()) return "\"\"";
     std::string text = fmt::format(
         "<<TABLE BORDER=\"0\" CELLBORDER=\"1\" CELLSPACING=\"3\" COLOR=\"{}\">", kBorder);
@@ -352,9 +419,11 @@ class Drawing {
   std::vector<bool> drawn_;
   Folding folding_;
   std::map<Phase, Module> phases_;
-  std::map<std::string, int32_t> node_of_;  // of what is not a box
   std::vector<Edge> edges_;
   std::map<std::pair<std::string, std::string>, size_t> edge_at_;
+  std::set<std::pair<std::string, std::string>> labels_;  // (source, shape) that stand somewhere
+  std::map<int32_t, std::vector<size_t>> results_;        // [item]
+  std::vector<std::vector<int32_t>> readers_;             // [item]
   std::string text_;
 };
 

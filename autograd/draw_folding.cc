@@ -4,7 +4,6 @@
 #include <charconv>
 #include <map>
 #include <optional>
-#include <set>
 
 #include "autograd/op.h"
 
@@ -26,7 +25,13 @@ class Folder {
         change_(changes_of(graph, delta)),
         rewired_(delta.rewired.begin(), delta.rewired.end()) {
     result_.box.assign(graph.nodes().size(), -1);
-    for (const Node& n : graph.nodes()) paths_.push_back(path_of(n.scope));
+    readers_.resize(graph.nodes().size());
+    for (size_t i = 0; i < graph.nodes().size(); ++i) {
+      paths_.push_back(path_of(graph.nodes()[i].scope));
+      for (const Value v : graph.nodes()[i].inputs) {
+        if (v.valid()) readers_[static_cast<size_t>(v.node)].push_back(static_cast<int32_t>(i));
+      }
+    }
   }
 
   Folding run(bool rewritten) {
@@ -79,12 +84,22 @@ class Folder {
     for (int32_t id : nodes) by_phase[graph_.node(id).phase].push_back(id);
     const std::string dot = family.empty() ? "" : ".";
     for (const auto& [phase, part] : by_phase) {
-      Box box{.path = path_of(family), .modules = modules, .phase = phase};
+      Box box{.path = path_of(family), .family = family, .modules = modules, .phase = phase};
       box.title = modules == 1 ? fmt::format("{}{}{}", family, dot, last)
                                : fmt::format("{}{}{} \u2026 {}", family, dot, first + 1, last);
       box.same_as = fmt::format("{}{}{}", family, dot, first);
       add(std::move(box), part);
     }
+  }
+
+  // Attributes without those that say which part of something shared a block has: of a stream of
+  // random numbers, of a table for all blocks, of a list of indices.
+  static std::string alike(std::string attrs) {
+    for (std::string_view field : {"stream=", "start=", "offset="}) {
+      const size_t from = attrs.find(field);
+      if (from != std::string::npos) attrs.erase(from, attrs.find(',', from) - from);
+    }
+    return attrs;
   }
 
   // Everything that a reader of the picture could tell two blocks apart by, in their own numbers.
@@ -97,10 +112,7 @@ class Folder {
     for (int32_t id : nodes) {
       const Node& n = graph_.node(id);
       const auto at = static_cast<size_t>(id);
-      std::string attrs = n.attrs.str();
-      // Sites differ by the stream of their random numbers.
-      if (n.op->draws || n.op->once) attrs = attrs.substr(0, attrs.find("stream="));
-      text += fmt::format("{} {} {{{}}} {} {}", name_of(n.phase), n.op->name, attrs,
+      text += fmt::format("{} {} {{{}}} {} {}", name_of(n.phase), n.op->name, alike(n.attrs.str()),
                           join(paths_[at], depth + 1, paths_[at].size()),
                           static_cast<int>(change_[at]));
       for (const Type& t : n.outputs) text += " " + t.str();
@@ -133,15 +145,17 @@ class Folder {
     for (size_t i = 0; i < paths_.size(); ++i) {
       const auto& p = paths_[i];
       const bool below = p.size() > depth && std::equal(path.begin(), path.end(), p.begin());
-      if (below && drawn_[i] && result_.box[i] < 0 && graph_.nodes()[i].phase == Phase::forward)
+      if (below && drawn_[i] && !is_leaf(i) && result_.box[i] < 0 &&
+          graph_.nodes()[i].phase == Phase::forward)
         children[p[depth]].push_back(static_cast<int32_t>(i));
     }
     for (const auto& [name, nodes] : children) {
       std::vector<std::string> child = path;
       child.push_back(name);
-      // Two boxes for two nodes would save nothing.
-      if (nodes.size() > 2 &&
-          std::ranges::all_of(nodes, [&](int32_t id) { return as_before(id); })) {
+      // A box for two nodes would save nothing.
+      const bool unchanged =
+          nodes.size() > 2 && std::ranges::all_of(nodes, [&](int32_t id) { return as_before(id); });
+      if (unchanged && !returns({nodes.begin(), nodes.end()}, readers_)) {
         Box box{.path = path, .title = join(child, 0, child.size())};
         add(std::move(box), nodes);
       } else {
@@ -152,7 +166,7 @@ class Folder {
 
   bool as_before(int32_t id) const {
     const Node& n = graph_.node(id);
-    if (change_[static_cast<size_t>(id)] != Change::none || n.op->name == "input") return false;
+    if (change_[static_cast<size_t>(id)] != Change::none) return false;
     for (size_t k = 0; k < n.inputs.size(); ++k) {
       if (rewired_.contains({id, static_cast<int32_t>(k)})) return false;
       const Param* p = param_at(n.inputs[k]);
@@ -189,6 +203,7 @@ class Folder {
   std::vector<Change> change_;
   std::set<Use> rewired_;
   std::vector<std::vector<std::string>> paths_;
+  std::vector<std::vector<int32_t>> readers_;
   Folding result_;
 };
 
@@ -221,6 +236,25 @@ std::string join(const std::vector<std::string>& path, size_t from, size_t to) {
   std::string text;
   for (size_t i = from; i < to; ++i) text += (i > from ? "." : "") + path[i];
   return text;
+}
+
+bool returns(const std::set<int32_t>& inside, const std::vector<std::vector<int32_t>>& readers) {
+  std::vector<int32_t> open(inside.begin(), inside.end());
+  std::vector<bool> seen(readers.size(), false);
+  while (!open.empty()) {
+    const int32_t at = open.back();
+    open.pop_back();
+    const bool outside = !inside.contains(at);
+    for (int32_t to : readers[static_cast<size_t>(at)]) {
+      if (inside.contains(to)) {
+        if (outside) return true;
+      } else if (!seen[static_cast<size_t>(to)]) {
+        seen[static_cast<size_t>(to)] = true;
+        open.push_back(to);
+      }
+    }
+  }
+  return false;
 }
 
 Folding fold_alike(const Graph& graph, const Delta& delta, const std::vector<bool>& drawn) {

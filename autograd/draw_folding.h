@@ -1,6 +1,7 @@
 // What a picture of a graph leaves out or draws as one box (autograd/draw.h).
 #pragma once
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,11 +22,15 @@ std::vector<Change> changes_of(const Graph& graph, const Delta& delta);
 std::vector<std::string> path_of(std::string_view scope);
 std::string join(const std::vector<std::string>& path, size_t from, size_t to);
 
+// Whether some way from inside a set of nodes leads out and back in. readers[i]: who reads i.
+bool returns(const std::set<int32_t>& inside, const std::vector<std::vector<int32_t>>& readers);
+
 // Several nodes of one phase as one box.
 struct Box {
   std::vector<std::string> path;  // of the module that holds the box
   std::string title;
   std::string same_as;  // scope of the block that is drawn for these; empty: a module as it was
+  std::string family;   // scope that these blocks are numbered in
   size_t modules = 1, nodes = 0;
   int64_t trainable = 0, frozen = 0;  // numbers in the parameters read
   Phase phase = Phase::forward;
