@@ -20,7 +20,7 @@
 namespace graft::testing {
 namespace {
 
-constexpr uint64_t kGraphs = 300;
+constexpr uint64_t kGraphs = 500;
 
 bool same_bytes(const Tensor& a, const Tensor& b) {
   return a.dtype() == b.dtype() && a.shape() == b.shape() &&

@@ -47,7 +47,7 @@ class Generator {
       const auto scope = b_.scope(fmt::format("block.{}", dice_.below(3)));
       (this->*kMakers[static_cast<size_t>(dice_.below(std::size(kMakers)))])();
     }
-    for (int64_t i = 0, n = dice_.between(1, 3); i < n; ++i)
+    for (int64_t i = 0, n = dice_.between(1, 5); i < n; ++i)
       b_.output(fmt::format("y{}", i), i == 0 ? pool_.back() : any());
     return b_.finish();
   }
@@ -101,7 +101,7 @@ class Generator {
         ops::tanh,     ops::sigmoid, ops::relu, ops::gelu_erf, ops::gelu_tanh, ops::silu,
         ops::softplus, ops::neg,     ops::abs,  ops::sin,      ops::cos,       ops::stop_gradient};
     const Value x = any();
-    switch (dice_.below(5)) {
+    switch (dice_.below(9)) {
       case 0:
         return keep(ops::scale(b_, x, 0.25 * static_cast<double>(dice_.between(1, 6))));
       case 1:
@@ -135,7 +135,7 @@ class Generator {
     std::vector<Value> fit;
     for (const Value v : pool_) {
       try {
-        if (broadcast(b_.shape(x), b_.shape(v)).elements() <= 200) fit.push_back(v);
+        if (broadcast(b_.shape(x), b_.shape(v)).elements() <= 400) fit.push_back(v);
       } catch (const ShapeError&) {
       }
     }
@@ -314,9 +314,9 @@ class Generator {
   }
   // A node that is there already, once more.
   void duplicate() {
-    const auto& nodes = b_.graph().nodes();
-    const auto i = static_cast<int32_t>(dice_.below(static_cast<int64_t>(nodes.size())));
-    const Node n = nodes[static_cast<size_t>(i)];
+    const auto nodes = static_cast<int64_t>(b_.graph().nodes().size());
+    const int32_t i = dice_.one_in(2) ? any().node : static_cast<int32_t>(dice_.below(nodes));
+    const Node n = b_.graph().node(i);
     if (n.op->name == "input" || n.op->name == "param") return;
     // What an adapter forms of a weight goes into the weight's place alone.
     const bool activation = std::ranges::find(pool_, Value{i, 0}) != pool_.end();
@@ -389,7 +389,14 @@ Graph training_step(const Graph& model, uint64_t seed) {
   ParamGroup group{.schedule = {.kind = "linear", .lr = 0.1, .total = 10}, .weight_decay = 0.01};
   for (const auto& [name, g] : gradients) group.params.push_back(name);
   const std::string kind = dice.one_in(2) ? "adamw" : "sgd";
-  add_optimizer(b, gradients, {.kind = kind, .momentum = 0.5}, {group}, dice.one_in(2) ? 0.5 : 0);
+  const auto updated = add_optimizer(b, gradients, {.kind = kind, .momentum = 0.5}, {group},
+                                     dice.one_in(2) ? 0.5 : 0);
+  // A reader of an old value behind its update: the update in place has to wait for it.
+  b.phase = Phase::update;
+  for (const auto& [name, v] : updated) {
+    if (dice.one_in(2)) b.output("new/" + name, ops::scale(b, v, 2));
+    if (dice.one_in(2)) b.output("old/" + name, ops::scale(b, b.param_value(name), 2));
+  }
   return b.finish();
 }
 
