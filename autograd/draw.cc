@@ -6,59 +6,12 @@
 #include <set>
 
 #include "autograd/draw_folding.h"
+#include "autograd/draw_labels.h"
 #include "autograd/op.h"
 #include "core/error.h"
 
 namespace graft {
 namespace {
-
-constexpr std::string_view kFrozen = "#e3e3e3", kTrainable = "#a6dba0", kAdded = "#e3f4de",
-                           kAddedBorder = "#1b7837", kReparametrized = "#fdd0a2",
-                           kReparametrizedBorder = "#d95f0e", kRewired = "#d95f0e",
-                           kKept = "#7aa6d1", kBorder = "#8a8a8a", kQuiet = "#6b6b6b";
-
-std::string_view shade(Phase phase) {
-  return phase == Phase::forward ? "#fbfbfb" : phase == Phase::backward ? "#e8f1fa" : "#f1ebf7";
-}
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
-
-// Floats go without their type: nearly everything is f32.
-std::string short_type(const Type& t) { return t.dtype == DType::f32 ? t.shape.str() : t.str(); }
-
-// 1234567 -> "1.23M"
-std::string short_count(int64_t n) {
-  const auto x = static_cast<double>(n);
-  if (n >= 1'000'000'000) return fmt::format("{:.3g}G", x / 1e9);
-  if (n >= 1'000'000) return fmt::format("{:.3g}M", x / 1e6);
-  if (n >= 10'000) return fmt::format("{:.3g}k", x / 1e3);
-  return fmt::format("{}", n);
-}
-
-std::string quiet(std::string_view text) {
-  return fmt::format("<FONT POINT-SIZE=\"9\" COLOR=\"{}\">{}</FONT>", kQuiet, escaped(text));
-}
 
 // A module of one phase: what stands in it, in the order of the graph.
 struct Module {
@@ -112,14 +65,14 @@ class Drawing {
         "  node [fontname=\"Helvetica\", fontsize=11, shape=plain];\n"
         "  edge [fontname=\"Helvetica\", fontsize=8, fontcolor=\"#6b6b6b\", color=\"#6b6b6b\", "
         "arrowsize=0.6];\n";
-    text_ += fmt::format("  label={};\n", legend());
+    text_ += fmt::format("  label={};\n", draw::legend(options_.title, occurring()));
     for (const auto& [phase, module] : phases_) {
       // One phase alone needs no frame.
       if (phases_.size() > 1) {
         text_ += fmt::format(
             "  subgraph cluster_{} {{\n    label=<<B>{}</B>>; style=\"rounded,filled\"; "
             "fillcolor=\"{}\";\n",
-            name_of(phase), name_of(phase), shade(phase));
+            name_of(phase), name_of(phase), draw::shade(phase));
       }
       emit(module, phases_.size() > 1 ? 4 : 2, std::string(name_of(phase)), "", "");
       if (phases_.size() > 1) text_ += "  }\n";
@@ -231,7 +184,7 @@ class Drawing {
     if (fresh) {
       // A value that several read says its shape once.
       const Phase from_phase = graph_.node(from.node).phase;
-      std::string label = short_type(graph_.type(read));
+      std::string label = draw::short_type(graph_.type(read));
       const bool said = from_phase != to_phase || !labels_.insert({id, label}).second;
       if (said && options_.detail == Detail::blocks) label.clear();
       edges_.push_back({id, to, std::move(label), from_phase, to_phase});
@@ -241,8 +194,9 @@ class Drawing {
 
   void emit_edge(const Edge& e) {
     std::string style;
-    if (e.rewired) style += fmt::format(", color=\"{}\", penwidth=2.2", kRewired);
-    if (e.from_phase != e.to_phase) style += fmt::format(", style=dashed, color=\"{}\"", kKept);
+    if (e.rewired) style += fmt::format(", color=\"{}\", penwidth=2.2", draw::kRewired);
+    if (e.from_phase != e.to_phase)
+      style += fmt::format(", style=dashed, color=\"{}\"", draw::kKept);
     // Backward runs upwards, so that it stands beside the forward values that it reads.
     const bool up = e.from_phase == Phase::backward && e.to_phase == Phase::backward;
     text_ += fmt::format("  {} -> {} [label=\"{}\"{}{}];\n", up ? e.to : e.from, up ? e.from : e.to,
@@ -255,13 +209,12 @@ class Drawing {
     const std::string margin(indent, ' ');
     const auto emit_items = [&](const std::vector<int32_t>& items) {
       for (int32_t item : items) {
-        const Box* box = box_at(item);
-        text_ += fmt::format("{}{} {};\n", margin, id_of(item),
-                             box != nullptr ? describe(*box, shown) : describe(item, shown));
+        text_ += fmt::format("{}{} {};\n", margin, id_of(item), describe(item, shown));
         const auto results = results_.find(item);
         if (results == results_.end()) continue;
         for (size_t i : results->second)
-          text_ += fmt::format("{}out{} {};\n", margin, i, result(i, shown));
+          text_ += fmt::format("{}out{} {};\n", margin, i,
+                               draw::result_label(graph_.outputs()[i].first, shown));
       }
     };
     for (const auto& [is_child, at] : module.order) {
@@ -283,8 +236,8 @@ class Drawing {
         emit(*child, indent, inner_id, inner, shown);
         continue;
       }
-      text_ += fmt::format("{}subgraph cluster_{} {{\n{}  label=\"{}\";\n", margin, inner_id,
-                           margin, relative(inner, shown));
+      text_ += fmt::format("{}subgraph cluster_{} {{\n{}  label={};\n", margin, inner_id, margin,
+                           draw::quoted(draw::relative(inner, shown)));
       emit(*child, indent + 2, inner_id, inner, inner);
       text_ += margin + "}\n";
     }
@@ -298,118 +251,28 @@ class Drawing {
     return inside.size() > 1 && !returns(inside, readers_);
   }
 
-  std::string describe(const Box& box, const std::string& shown) const {
-    std::string numbers;
-    if (box.trainable > 0) numbers += fmt::format("{} trainable, ", short_count(box.trainable));
-    numbers += fmt::format("{} frozen", short_count(box.frozen));
-    if (box.frozen == 0 && box.trainable == 0) numbers = fmt::format("{} nodes", box.nodes);
-    const std::string line =
-        box.same_as.empty() ? "unchanged" : fmt::format("×{} as {}", box.modules, box.same_as);
-    return fmt::format(
-        "[shape={}, style=filled, margin=\"0.15,0.08\", color=\"{}\", fillcolor=\"{}\", "
-        "label=<<B>{}</B><BR/>{}<BR/>{}>]",
-        box.same_as.empty() ? "box" : "box3d", box.trainable > 0 ? kAddedBorder : kBorder,
-        box.trainable > 0 ? kAdded : kFrozen, escaped(relative(box.title, shown)), quiet(line),
-        quiet(numbers));
-  }
-
-  // "grad/" stays before the name of what it is the gradient of.
-  std::string result(size_t i, const std::string& shown) const {
-    const std::string& name = graph_.outputs()[i].first;
-    const size_t slash = name.rfind('/') + 1;
-    return fmt::format("[label=\"{}{}\", shape=ellipse, margin=\"0.05,0.02\", penwidth=1.5]",
-                       name.substr(0, slash), relative(name.substr(slash), shown));
-  }
-
-  std::string describe(int32_t id, const std::string& path) const {
-    const Node& n = graph_.node(id);
-    if (n.op->name == "input") {
-      return fmt::format("[shape=ellipse, margin=\"0.05,0.02\", color=\"{}\", label=\"{}\"]",
-                         kBorder, n.attrs.as<NameAttrs>().name);
+  std::string describe(int32_t item, const std::string& shown) const {
+    if (const Box* box = box_at(item); box != nullptr) return draw::label(*box, shown);
+    std::vector<const Param*> params;
+    for (const Value v : graph_.node(item).inputs) {
+      if (const Param* p = param_at(v); p != nullptr) params.push_back(p);
     }
-    std::vector<std::string> cells;
-    for (const Value v : n.inputs) {
-      if (const Param* p = param_at(v); p != nullptr) cells.push_back(cell(*p, n.scope));
-    }
-    const Change change = change_[static_cast<size_t>(id)];
-    std::string_view fill = n.phase == Phase::forward ? "white" : shade(n.phase), border = kBorder;
-    if (change == Change::added) fill = kAdded, border = kAddedBorder;
-    if (change == Change::reparametrized) fill = kReparametrized, border = kReparametrizedBorder;
-    std::string label = fmt::format("<B>{}</B>", n.op->name);
-    if (const std::string a = attributes(n); !a.empty()) label += " " + quiet(a);
-    if (const std::string where = relative(n.scope, path); !where.empty())
-      label += "<BR/>" + quiet(where);
-    std::string rows = fmt::format("<TR><TD COLSPAN=\"{}\" BGCOLOR=\"{}\">{}</TD></TR>",
-                                   std::max<size_t>(cells.size(), 1), fill, label);
-    if (!cells.empty()) {
-      rows += "<TR>";
-      for (const std::string& c : cells) rows += c;
-      rows += "</TR>";
-    }
-    return fmt::format(
-        "[label=<<TABLE BORDER=\"0\" CELLBORDER=\"1\" CELLSPACING=\"0\" CELLPADDING=\"3\" "
-        "COLOR=\"{}\">{}</TABLE>>]",
-        border, rows);
+    return draw::label(graph_.node(item), change_[static_cast<size_t>(item)], params,
+                       options_.detail, shown);
   }
 
-  // A name without the modules that it shares with where it is read.
-  static std::string relative(const std::string& name, const std::string& at) {
-    const auto names = path_of(name), here = path_of(at);
-    const auto shared = std::ranges::mismatch(names, here).in1 - names.begin();
-    return join(names, static_cast<size_t>(shared), names.size());
-  }
-
-  static std::string cell(const Param& p, const std::string& scope) {
-    return fmt::format(
-        "<TD BGCOLOR=\"{}\">{} {}</TD>", p.trainable ? kTrainable : kFrozen,
-        fmt::format("<FONT POINT-SIZE=\"9\">{}</FONT>", escaped(relative(p.name, scope))),
-        quiet(short_type(p.type)));
-  }
-
-  std::string attributes(const Node& n) const {
-    const std::string& all = n.attrs.str();
-    if (options_.detail == Detail::all) return all;
-    for (std::string_view key : {"value=", "p="}) {
-      if (all.starts_with(key))
-        return all.substr(key.size(), all.find(',', key.size()) - key.size());
+  draw::Occurs occurring() const {
+    draw::Occurs o;
+    for (const Param& p : graph_.params()) (p.trainable ? o.trainable : o.frozen) = true;
+    for (Change c : change_) {
+      o.added |= c == Change::added;
+      o.reparametrized |= c == Change::reparametrized;
     }
-    return {};
-  }
-
-  // The title, and below it what the colors mean, as far as they occur.
-  std::string legend() const {
-    const auto any_param = [&](bool trainable) {
-      return std::ranges::any_of(graph_.params(),
-                                 [&](const Param& p) { return p.trainable == trainable; });
-    };
-    const auto any = [&](Change c) { return std::ranges::find(change_, c) != change_.end(); };
-    std::vector<std::string> cells;
-    const auto add = [&](bool used, std::string_view fill, std::string_view text) {
-      if (!used) return;
-      cells.push_back(
-          fmt::format("<TD BGCOLOR=\"{}\"><FONT POINT-SIZE=\"9\">{}</FONT></TD>", fill, text));
-    };
-    add(any_param(false), kFrozen, "frozen");
-    add(any_param(true), kTrainable, "trainable");
-    add(any(Change::added), kAdded, "added");
-    add(any(Change::reparametrized), kReparametrized, "in place of a weight");
-    const auto add_edge = [&](bool used, std::string_view color, std::string_view text) {
-      if (!used) return;
-      cells.push_back(fmt::format(
-          "<TD BORDER=\"0\"><FONT POINT-SIZE=\"9\" COLOR=\"{}\">{}</FONT></TD>", color, text));
-    };
-    const auto kept = [](const Edge& e) { return e.from_phase != e.to_phase; };
-    add_edge(std::ranges::any_of(edges_, &Edge::rewired), kRewired, "→ rewired");
-    add_edge(std::ranges::any_of(edges_, kept), kKept, "⇢ kept for later");
-    if (cells.empty() && options_.title.empty()) return "\"\"";
-    std::string text = fmt::format(
-        "<<TABLE BORDER=\"0\" CELLBORDER=\"1\" CELLSPACING=\"3\" COLOR=\"{}\">", kBorder);
-    if (!options_.title.empty()) {
-      text += fmt::format("<TR><TD BORDER=\"0\" COLSPAN=\"{}\"><B>{}</B></TD></TR>",
-                          std::max<size_t>(cells.size(), 1), escaped(options_.title));
+    for (const Edge& e : edges_) {
+      o.rewired |= e.rewired;
+      o.kept |= e.from_phase != e.to_phase;
     }
-    if (!cells.empty()) text += fmt::format("<TR>{}</TR>", fmt::join(cells, ""));
-    return text + "</TABLE>>";
+    return o;
   }
 
   const Graph& graph_;

@@ -22,6 +22,8 @@ class Folder {
   Folder(const Graph& graph, const Delta& delta, const std::vector<bool>& drawn)
       : graph_(graph),
         drawn_(drawn),
+        rewritten_(!delta.added.empty() || !delta.new_params.empty() || !delta.unfrozen.empty() ||
+                   !delta.frozen.empty()),
         change_(changes_of(graph, delta)),
         rewired_(delta.rewired.begin(), delta.rewired.end()) {
     result_.box.assign(graph.nodes().size(), -1);
@@ -34,17 +36,23 @@ class Folder {
     }
   }
 
-  Folding run(bool rewritten) {
+  Folding run() {
     size_t deepest = 0;
     for (const auto& path : paths_) deepest = std::max(deepest, path.size());
     for (size_t depth = 0; depth < deepest; ++depth) fold_equal(depth);
-    if (rewritten) fold_unchanged({}, 0);
+    if (rewritten_) fold_unchanged({}, 0);
     return std::move(result_);
   }
 
  private:
-  // Blocks are modules that are called by a number: P.0, P.1, ... Equal ones next to each other are
-  // drawn once.
+  // Equal blocks next to each other.
+  struct Run {
+    int64_t first = 0, last = 0;
+    std::vector<int32_t> head, rest;  // nodes of the first block, of the others
+    size_t others = 0;                // blocks
+  };
+
+  // Blocks are modules that are called by a number: P.0, P.1, ...
   void fold_equal(size_t depth) {
     std::map<std::string, std::map<int64_t, std::vector<int32_t>>> families;
     for (size_t i = 0; i < paths_.size(); ++i) {
@@ -53,42 +61,45 @@ class Folder {
       if (n) families[join(paths_[i], 0, depth)][*n].push_back(static_cast<int32_t>(i));
     }
     for (const auto& [family, blocks] : families) {
+      std::vector<Run> runs;
       std::string before;
-      int64_t first = 0, last = 0;
-      std::vector<int32_t> same;
-      size_t modules = 0;
-      const auto close = [&] {
-        if (modules > 0) add_equal(family, first, last, modules, same);
-        same.clear();
-        modules = 0;
-      };
       for (const auto& [n, nodes] : blocks) {
         std::string text = signature(nodes, depth);
         if (text == before) {
-          same.insert(same.end(), nodes.begin(), nodes.end());
-          ++modules;
+          runs.back().rest.insert(runs.back().rest.end(), nodes.begin(), nodes.end());
+          ++runs.back().others;
         } else {
-          close();
-          first = n;
+          runs.push_back({.first = n, .head = nodes});
           before = std::move(text);
         }
-        last = n;
+        runs.back().last = n;
       }
-      close();
+      for (const Run& run : runs) {
+        if (run.others > 0) add_run(family, run);
+      }
     }
   }
 
-  void add_equal(const std::string& family, int64_t first, int64_t last, size_t modules,
-                 const std::vector<int32_t>& nodes) {
+  // One box in place of the others; of all, where the rewrite left them alone.
+  void add_run(const std::string& family, const Run& run) {
+    const std::string prefix = family.empty() ? "" : family + ".";
+    std::vector<int32_t> nodes = run.rest;
+    const bool unchanged =
+        rewritten_ && std::ranges::all_of(run.head, [&](int32_t id) { return as_before(id); });
+    if (unchanged) nodes.insert(nodes.end(), run.head.begin(), run.head.end());
+    Box box{.path = path_of(family), .modules = run.others + unchanged};
+    const int64_t first = unchanged ? run.first : run.first + 1;
+    box.title = first == run.last ? fmt::format("{}{}", prefix, first)
+                                  : fmt::format("{}{} \u2026 {}", prefix, first, run.last);
+    if (!unchanged) {
+      box.same_as = fmt::format("{}{}", prefix, run.first);
+      box.family = family;
+    }
     std::map<Phase, std::vector<int32_t>> by_phase;
     for (int32_t id : nodes) by_phase[graph_.node(id).phase].push_back(id);
-    const std::string dot = family.empty() ? "" : ".";
     for (const auto& [phase, part] : by_phase) {
-      Box box{.path = path_of(family), .family = family, .modules = modules, .phase = phase};
-      box.title = modules == 1 ? fmt::format("{}{}{}", family, dot, last)
-                               : fmt::format("{}{}{} \u2026 {}", family, dot, first + 1, last);
-      box.same_as = fmt::format("{}{}{}", family, dot, first);
-      add(std::move(box), part);
+      box.phase = phase;
+      add(box, part);
     }
   }
 
@@ -145,16 +156,17 @@ class Folder {
     for (size_t i = 0; i < paths_.size(); ++i) {
       const auto& p = paths_[i];
       const bool below = p.size() > depth && std::equal(path.begin(), path.end(), p.begin());
-      if (below && drawn_[i] && !is_leaf(i) && result_.box[i] < 0 &&
-          graph_.nodes()[i].phase == Phase::forward)
+      if (below && !is_leaf(i) && result_.box[i] < 0 && graph_.nodes()[i].phase == Phase::forward)
         children[p[depth]].push_back(static_cast<int32_t>(i));
     }
     for (const auto& [name, nodes] : children) {
       std::vector<std::string> child = path;
       child.push_back(name);
       // A box for two nodes would save nothing.
+      const auto drawn = std::ranges::count_if(
+          nodes, [&](int32_t id) { return bool{drawn_[static_cast<size_t>(id)]}; });
       const bool unchanged =
-          nodes.size() > 2 && std::ranges::all_of(nodes, [&](int32_t id) { return as_before(id); });
+          drawn > 2 && std::ranges::all_of(nodes, [&](int32_t id) { return as_before(id); });
       if (unchanged && !returns({nodes.begin(), nodes.end()}, readers_)) {
         Box box{.path = path, .title = join(child, 0, child.size())};
         add(std::move(box), nodes);
@@ -200,6 +212,7 @@ class Folder {
 
   const Graph& graph_;
   const std::vector<bool>& drawn_;
+  const bool rewritten_;
   std::vector<Change> change_;
   std::set<Use> rewired_;
   std::vector<std::vector<std::string>> paths_;
@@ -258,9 +271,7 @@ bool returns(const std::set<int32_t>& inside, const std::vector<std::vector<int3
 }
 
 Folding fold_alike(const Graph& graph, const Delta& delta, const std::vector<bool>& drawn) {
-  const bool rewritten = !delta.added.empty() || !delta.new_params.empty() ||
-                         !delta.unfrozen.empty() || !delta.frozen.empty();
-  return Folder(graph, delta, drawn).run(rewritten);
+  return Folder(graph, delta, drawn).run();
 }
 
 }  // namespace graft

@@ -41,9 +41,9 @@ struct Folding {
   std::vector<int32_t> box;  // [node]: its box, -1: drawn itself
 };
 
-// Boxes for all but the first of equal blocks in a row, and (where the rewrite did anything) for
-// the modules of the forward pass that it left alone and that train nothing. `drawn`: the nodes
-// that a picture has at all.
+// Boxes for all but the first of equal blocks in a row, and (where there was a rewrite) for blocks
+// in a row and modules of the forward pass that it left alone and that train nothing. `drawn`: the
+// nodes that a picture has at all.
 Folding fold_alike(const Graph& graph, const Delta& delta, const std::vector<bool>& drawn);
 
 }  // namespace graft
