@@ -5,9 +5,11 @@
 #include <cstdlib>
 #include <string>
 
+#include "autograd/draw.h"
 #include "autograd/gradient.h"
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
+#include "autograd/passes/common_subexpressions.h"
 #include "autograd/planner.h"
 #include "core/atomic_file.h"
 #include "nn/layers.h"
@@ -36,7 +38,7 @@ TEST(EngineDoc, EveryStageIsAsPrinted) {
   const peft::Adapted adapted =
       peft::apply(built, peft::find_method("lora"),
                   {{"target_modules", {"first"}}, {"r", 2}, {"lora_alpha", 4}});
-  expect_stage(page, "rewritten", to_text(adapted.graph));
+  expect_stage(page, "rewritten", to_text(adapted.graph, adapted.delta));
 
   Builder joint(cheap_forms(adapted.graph));
   const Value loss =
@@ -48,6 +50,8 @@ TEST(EngineDoc, EveryStageIsAsPrinted) {
                 {{{"first.lora_A.weight", "first.lora_B.weight"}, {.lr = 0.1}, 0}}, 0);
   const Graph step = joint.finish();
   expect_stage(page, "joint", to_text(step));
+  // "One node": the constant 1 of the loss's own gradient and of the update.
+  EXPECT_EQ(common_subexpressions(step).nodes().size() + 1, step.nodes().size());
   expect_stage(page, "planned", to_text(plan(step, {.backend = Backend::ref})));
 }
 
