@@ -52,12 +52,11 @@ struct Drawn {
 };
 
 // The base model; with the loss where its gradient is wanted.
-Graph base_graph(const GraphCommandOptions& o, int64_t virtual_tokens) {
-  Graph base =
-      build_encoder(load_config(o.model), {.batch = o.batch,
-                                           .length = o.length + virtual_tokens,
-                                           .head = o.task_less ? Head::none : Head::mean_pooled,
-                                           .labels = o.labels});
+Graph base_graph(const ModelConfig& config, const GraphCommandOptions& o, int64_t virtual_tokens) {
+  Graph base = build_encoder(config, {.batch = o.batch,
+                                      .length = o.length + virtual_tokens,
+                                      .head = o.task_less ? Head::none : Head::mean_pooled,
+                                      .labels = o.labels});
   if (!o.backward) return base;
   Builder b(base);
   const Value loss =
@@ -66,18 +65,18 @@ Graph base_graph(const GraphCommandOptions& o, int64_t virtual_tokens) {
   return b.finish();
 }
 
-Drawn build(const GraphCommandOptions& o) {
+Drawn build(const ModelConfig& model, const GraphCommandOptions& o) {
   if (o.method.empty()) {
     if (o.backward)
       throw UsageError("--backward draws what a method trains: name one with --method (or full)");
-    return {.graph = base_graph(o, 0)};
+    return {.graph = base_graph(model, o, 0)};
   }
   const peft::Method& method = peft::find_method(o.method);
   Json config = o.set;
   if (!o.task_less) config["modules_to_save"] = {"classifier"};
   const int64_t rows = peft::virtual_tokens(method, peft::complete_config(method, config));
   peft::Adapted adapted =
-      peft::apply(base_graph(o, rows), method, config, {.training = o.backward});
+      peft::apply(base_graph(model, o, rows), method, config, {.training = o.backward});
   Drawn drawn{adapted.graph, adapted.delta, adapted.delta.added.size(),
               adapted.delta.rewired.size()};
   if (!o.backward) return drawn;
@@ -94,11 +93,9 @@ Drawn build(const GraphCommandOptions& o) {
   return drawn;
 }
 
-std::string title_of(const GraphCommandOptions& o) {
-  const ModelConfig c = load_config(o.model);
-  std::string title = fmt::format("{}, {} layers, {} wide", c.model_type, c.layers, c.hidden);
-  if (!o.method.empty()) title = o.method + " on " + title;
-  return title;
+std::string title_of(const ModelConfig& model, const GraphCommandOptions& o) {
+  return fmt::format("{}{}, {} layers, {} wide", o.method.empty() ? "" : o.method + " on ",
+                     model.model_type, model.layers, model.hidden);
 }
 
 }  // namespace
@@ -145,12 +142,13 @@ Json draw_graph(const GraphCommandOptions& o) {
   if (o.backward && o.task_less)
     throw UsageError("--backward needs a loss, and without a task's head there is none");
   const Detail detail = detail_of(o.detail);
-  const Drawn drawn = build(o);
+  const ModelConfig model = load_config(o.model);
+  const Drawn drawn = build(model, o);
   std::string text;
   if (kind == ".txt") {
     text = o.method.empty() ? to_text(drawn.graph) : to_text(drawn.graph, drawn.delta);
   } else {
-    text = to_dot(drawn.graph, drawn.delta, {.detail = detail, .title = title_of(o)});
+    text = to_dot(drawn.graph, drawn.delta, {.detail = detail, .title = title_of(model, o)});
     if (kind == ".svg") text = render_svg(text);
   }
   write_file(o.output, text);

@@ -194,8 +194,10 @@ void Builder::replace_uses(Value from, Value to, const std::function<bool(const 
 
 void Builder::replace_values(const std::function<Value(Value)>& to) {
   for (size_t i = 0; i < g_.nodes_.size(); ++i) {
-    for (size_t k = 0; k < g_.nodes_[i].inputs.size(); ++k)
-      set_input({static_cast<int32_t>(i), static_cast<int32_t>(k)}, to(g_.nodes_[i].inputs[k]));
+    for (size_t k = 0; k < g_.nodes_[i].inputs.size(); ++k) {
+      const Value v = g_.nodes_[i].inputs[k];
+      if (v.valid()) set_input({static_cast<int32_t>(i), static_cast<int32_t>(k)}, to(v));
+    }
   }
   for (auto* named : {&g_.outputs_, &g_.assignments_}) {
     for (auto& [name, v] : *named) v = to(v);

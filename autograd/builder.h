@@ -21,7 +21,7 @@ struct Delta {
   std::vector<std::string> frozen, unfrozen;  // parameters whose trainability changed
   std::vector<int32_t> origin;                // [node]: its number in the old graph; -1: added
 };
-// Two rewrites, one after the other, as one.
+// Two rewrites, one after the other, as one; parameters that the second one drops stay listed.
 Delta then(const Delta& first, const Delta& second);
 
 class Builder {

@@ -40,7 +40,7 @@ class Drawing {
   Drawing(const Graph& graph, const Delta& delta, const DrawOptions& options)
       : graph_(graph),
         options_(options),
-        change_(changes_of(graph, delta)),
+        change_(draw::changes_of(graph, delta)),
         rewired_(delta.rewired.begin(), delta.rewired.end()) {
     std::vector<bool> drawn;
     for (const Node& n : graph_.nodes()) {
@@ -48,7 +48,7 @@ class Drawing {
       drawn.push_back(n.op->name != "param" && !view);
     }
     if (options_.detail == Detail::blocks) {
-      folding_ = fold_alike(graph_, delta, drawn);
+      folding_ = draw::fold_alike(graph_, delta, drawn);
     } else {
       folding_.box.assign(graph_.nodes().size(), -1);
     }
@@ -87,7 +87,7 @@ class Drawing {
     const int32_t box = folding_.box[static_cast<size_t>(node)];
     return box < 0 ? node : static_cast<int32_t>(drawn_.size()) + box;
   }
-  const Box* box_at(int32_t item) const {
+  const draw::Box* box_at(int32_t item) const {
     const auto i = static_cast<size_t>(item);
     return i < drawn_.size() ? nullptr : &folding_.boxes[i - drawn_.size()];
   }
@@ -104,10 +104,10 @@ class Drawing {
       if (!placed.insert(item).second) continue;
       const Node& n = graph_.nodes()[i];
       std::vector<std::string> path;  // of inputs: none, they belong to the whole
-      if (const Box* box = box_at(item); box != nullptr) {
+      if (const draw::Box* box = box_at(item); box != nullptr) {
         path = box->path;
       } else if (n.op->name != "input") {
-        path = path_of(n.scope);
+        path = draw::path_of(n.scope);
       }
       Module* module = &phases_[n.phase];
       for (const std::string& name : path) module = &module->child(name);
@@ -159,7 +159,7 @@ class Drawing {
       const Value from = source(v);
       if (is_param(from)) continue;
       // What blocks drawn as one box give is what the block drawn for them gives.
-      const Box* box = box_at(item_of(from.node));
+      const draw::Box* box = box_at(item_of(from.node));
       const std::string path = name.substr(name.rfind('/') + 1);
       if (box != nullptr && !box->family.empty() && path.starts_with(box->family + ".")) continue;
       results_[item_of(from.node)].push_back(i);
@@ -248,11 +248,11 @@ class Drawing {
   bool worth_a_frame(const Module& module) const {
     std::set<int32_t> inside;
     module.collect(inside);
-    return inside.size() > 1 && !returns(inside, readers_);
+    return inside.size() > 1 && !draw::returns(inside, readers_);
   }
 
   std::string describe(int32_t item, const std::string& shown) const {
-    if (const Box* box = box_at(item); box != nullptr) return draw::label(*box, shown);
+    if (const draw::Box* box = box_at(item); box != nullptr) return draw::label(*box, shown);
     std::vector<const Param*> params;
     for (const Value v : graph_.node(item).inputs) {
       if (const Param* p = param_at(v); p != nullptr) params.push_back(p);
@@ -264,9 +264,9 @@ class Drawing {
   draw::Occurs occurring() const {
     draw::Occurs o;
     for (const Param& p : graph_.params()) (p.trainable ? o.trainable : o.frozen) = true;
-    for (Change c : change_) {
-      o.added |= c == Change::added;
-      o.reparametrized |= c == Change::reparametrized;
+    for (draw::Change c : change_) {
+      o.added |= c == draw::Change::added;
+      o.reparametrized |= c == draw::Change::reparametrized;
     }
     for (const Edge& e : edges_) {
       o.rewired |= e.rewired;
@@ -277,10 +277,10 @@ class Drawing {
 
   const Graph& graph_;
   const DrawOptions& options_;
-  std::vector<Change> change_;
+  std::vector<draw::Change> change_;
   std::set<Use> rewired_;
   std::vector<bool> drawn_;
-  Folding folding_;
+  draw::Folding folding_;
   std::map<Phase, Module> phases_;
   std::vector<Edge> edges_;
   std::map<std::pair<std::string, std::string>, size_t> edge_at_;

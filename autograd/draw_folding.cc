@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <map>
 #include <optional>
 
 #include "autograd/op.h"
 
-namespace graft {
+namespace graft::draw {
 namespace {
 
 std::optional<int64_t> number(const std::string& name) {
@@ -118,7 +119,6 @@ class Folder {
     std::map<int32_t, size_t> place;
     for (size_t i = 0; i < nodes.size(); ++i) place[nodes[i]] = i;
     const auto& path = paths_[static_cast<size_t>(nodes[0])];
-    const std::string own = join(path, 0, depth + 1) + ".";
     std::string text;
     for (int32_t id : nodes) {
       const Node& n = graph_.node(id);
@@ -130,24 +130,34 @@ class Folder {
       for (size_t k = 0; k < n.inputs.size(); ++k) {
         const Value v = n.inputs[k];
         const bool rewired = rewired_.contains({id, static_cast<int32_t>(k)});
-        text += (rewired ? " ~" : " ") + operand(v, place, own);
+        text += (rewired ? " ~" : " ") + operand(v, place, path, depth);
       }
       text += "\n";
     }
     return text;
   }
 
+  // `path` as far as `depth`: the block that reads it.
   std::string operand(Value v, const std::map<int32_t, size_t>& place,
-                      const std::string& own) const {
+                      const std::vector<std::string>& path, size_t depth) const {
     if (!v.valid()) return "-";
     if (const auto it = place.find(v.node); it != place.end())
       return fmt::format("%{}.{}", it->second, v.output);
-    const Node& n = graph_.node(v.node);
-    if (n.op->name != "param") return "from outside";
-    const Param& p = graph_.param(n.attrs.as<NameAttrs>().name);
-    const bool inside = p.name.starts_with(own);
-    return fmt::format("{}{} {} {}", inside ? "." : "", inside ? p.name.substr(own.size()) : p.name,
-                       p.type.str(), p.trainable);
+    if (const Param* p = param_at(v); p != nullptr) {
+      const std::string own = join(path, 0, depth + 1) + ".";
+      const bool inside = p->name.starts_with(own);
+      return fmt::format("{}{} {} {}", inside ? "." : "",
+                         inside ? p->name.substr(own.size()) : p->name, p->type.str(),
+                         p->trainable);
+    }
+    // The next block of the chain is as good as what stands at its end; a farther one is not.
+    const auto& from = paths_[static_cast<size_t>(v.node)];
+    if (from.size() > depth && std::equal(from.begin(), from.begin() + depth, path.begin())) {
+      const auto here = number(path[depth]), there = number(from[depth]);
+      if (here && there && std::abs(*here - *there) > 1)
+        return fmt::format("from block {:+}", *there - *here);
+    }
+    return "from outside";
   }
 
   // The widest modules below `path` of which the rewrite changed nothing.
@@ -274,4 +284,4 @@ Folding fold_alike(const Graph& graph, const Delta& delta, const std::vector<boo
   return Folder(graph, delta, drawn).run();
 }
 
-}  // namespace graft
+}  // namespace graft::draw

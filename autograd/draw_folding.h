@@ -8,7 +8,7 @@
 
 #include "autograd/builder.h"
 
-namespace graft {
+namespace graft::draw {
 
 // What a rewrite did to a node.
 enum class Change : uint8_t {
@@ -46,4 +46,4 @@ struct Folding {
 // nodes that a picture has at all.
 Folding fold_alike(const Graph& graph, const Delta& delta, const std::vector<bool>& drawn);
 
-}  // namespace graft
+}  // namespace graft::draw

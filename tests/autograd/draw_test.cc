@@ -7,6 +7,7 @@
 #include <map>
 #include <regex>
 #include <set>
+#include <sstream>
 
 #include "autograd/gradient.h"
 #include "autograd/op.h"
