@@ -22,10 +22,11 @@ Value weight(Builder& b, const Shape& shape, const char* name = "weight") {
   return b.param({.name = b.path(name), .type = {DType::f32, shape}});
 }
 
-// A lookup of three steps, then four blocks h = h + tanh(h W^T).
-Graph blocks() {
+// A lookup of three steps, then four blocks h = h + tanh(h W^T). With a skip the last one adds what
+// the first one gave.
+Graph blocks(bool skip = false) {
   Builder b;
-  Value h;
+  Value h, first;
   {
     const auto scope = b.scope("embed");
     const Value ids = b.input("ids", DType::i64, {2, 3});
@@ -38,7 +39,9 @@ Graph blocks() {
       const auto dense = b.scope("dense");
       y = ops::linear(b, h, weight(b, {4, 4}));
     }
-    h = ops::add(b, h, ops::reshape(b, ops::tanh(b, ops::reshape(b, y, {6, 4})), {2, 3, 4}));
+    const Value old = skip && i == 3 ? first : h;
+    h = ops::add(b, old, ops::reshape(b, ops::tanh(b, ops::reshape(b, y, {6, 4})), {2, 3, 4}));
+    if (i == 0) first = h;
   }
   b.output("y", h);
   return b.finish();
@@ -85,6 +88,7 @@ TEST(Draw, FoldsWhatIsAlikeAndWhatIsUnchanged) {
   };
   const std::vector<Row> rows = {
       {"base", {blocks(), {}}, {"block.1 … 3", "×3 as block.0"}, 1, 0},
+      {"a skip", {blocks(true), {}}, {">1 … 2<", "×2 as block.0"}, 2, 0},
       {"all", adapted({0, 1, 2, 3}), {"block.1 … 3", "×3 as block.0", ">embed<"}, 1, 1},
       {"last", adapted({3}), {">block.0 … 2<", ">embed<"}, 1, 1},
       {"middle",
