@@ -10,8 +10,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <iostream>
+#include <tuple>
 #include <vector>
 
+#include "apps/command.h"
 #include "autograd/draw.h"
 #include "autograd/gradient.h"
 #include "autograd/ops.h"
@@ -55,7 +58,7 @@ struct Drawn {
 Graph base_graph(const ModelConfig& config, const GraphCommandOptions& o, int64_t virtual_tokens) {
   Graph base = build_encoder(config, {.batch = o.batch,
                                       .length = o.length + virtual_tokens,
-                                      .head = o.task_less ? Head::none : Head::mean_pooled,
+                                      .head = o.task_less ? Head::none : task_head(config),
                                       .labels = o.labels});
   if (!o.backward) return base;
   Builder b(base);
@@ -166,6 +169,49 @@ Json draw_graph(const GraphCommandOptions& o) {
           {"rewired", drawn.rewired},
           {"frozen", frozen},
           {"trainable", trainable}};
+}
+
+namespace {
+
+struct GraphCommand {
+  CommonOptions common;
+  MethodOptions method{"", {}};
+  GraphCommandOptions draw;
+};
+
+void run_graph(const GraphCommand& o) {
+  GraphCommandOptions draw = o.draw;
+  if (!o.method.method.empty()) {
+    const auto [method, set] = method_of(o.method);
+    draw.method = method->name;
+    draw.set = set;
+  }
+  const Json drawn = draw_graph(draw);
+  if (o.common.json) {
+    print_json(drawn);
+    return;
+  }
+  std::cout << fmt::format(
+      "{} nodes, {} added and {} operands rewired by the method, drawn to {}\n",
+      drawn["nodes"].get<int64_t>(), drawn["added"].get<int64_t>(), drawn["rewired"].get<int64_t>(),
+      draw.output);
+}
+
+}  // namespace
+
+void add_graph_command(CLI::App& app) {
+  const auto [graph, g] = add_command<GraphCommand>(
+      app, "graph", "draw a model, or what a method makes of it", run_graph);
+  graph->add_option("--model", g->draw.model, "Hugging Face model folder, or a config.json alone")
+      ->required();
+  add_method_options(*graph, g->method);
+  graph->add_option("--output", g->draw.output, "FILE.svg, FILE.dot or FILE.txt")->required();
+  graph->add_flag("--backward", g->draw.backward, "with the loss and the gradient");
+  graph->add_flag("--task-less", g->draw.task_less, "without the task's head");
+  graph->add_option("--detail", g->draw.detail, "blocks (equal ones folded) or all");
+  graph->add_option("--batch", g->draw.batch, "rows")->check(CLI::PositiveNumber);
+  graph->add_option("--length", g->draw.length, "tokens per row")->check(CLI::PositiveNumber);
+  graph->add_option("--labels", g->draw.labels, "classes of the head")->check(CLI::PositiveNumber);
 }
 
 }  // namespace graft
