@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -14,11 +15,12 @@ namespace graft {
 using Json = nlohmann::ordered_json;
 
 // Throws FileError "SOURCE: line L, column C: ..." on anything but one JSON value nested at most 64
-// deep.
+// deep, and where an object has a key twice: readers differ in which of the two they believe.
 Json parse_json(std::string_view text, std::string_view source);
 Json parse_json_file(const std::string& path);
-// Indented by two, with a final newline, written atomically.
-void write_json_file(const std::string& path, const Json& value);
+// Indented by two, with a final newline.
+std::string json_text(const Json& value);
+void write_json_file(const std::string& path, const Json& value);  // json_text, atomically
 
 // Typed access with an error that names the source and the field.
 // Types: bool, integers, floats, std::string, and vectors of them; other types are taken as they
@@ -39,9 +41,10 @@ template <typename T>
 bool json_fits(const Json& v) {
   if constexpr (std::is_same_v<T, bool>)
     return v.is_boolean();
-  else if constexpr (std::is_integral_v<T>)
-    return v.is_number_integer();
-  else if constexpr (std::is_floating_point_v<T>)
+  else if constexpr (std::is_integral_v<T>) {
+    if (v.is_number_unsigned()) return std::in_range<T>(v.template get<uint64_t>());
+    return v.is_number_integer() && std::in_range<T>(v.template get<int64_t>());
+  } else if constexpr (std::is_floating_point_v<T>)
     return v.is_number();
   else if constexpr (std::is_same_v<T, std::string>)
     return v.is_string();
@@ -60,7 +63,7 @@ const char* json_kind() {
   if constexpr (std::is_same_v<T, bool>)
     return "true or false";
   else if constexpr (std::is_integral_v<T>)
-    return "an integer";
+    return sizeof(T) == 8 ? "an integer of 64 bits" : "an integer of 32 bits";
   else if constexpr (std::is_floating_point_v<T>)
     return "a number";
   else if constexpr (std::is_same_v<T, std::string>)

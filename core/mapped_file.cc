@@ -13,7 +13,8 @@
 namespace graft {
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK opening a pipe would wait for a writer.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) throw FileError("cannot open '{}': {}", path, std::strerror(errno));
   std::shared_ptr<MappedFile> file(new MappedFile);
   file->path_ = path;

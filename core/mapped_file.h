@@ -1,5 +1,7 @@
 // A file's bytes in memory without reading it. The mapping is private: whoever writes to it changes
-// a copy of the page, never the file.
+// a copy of the page, never the file. Replacing the file by renaming, as AtomicFile does, leaves
+// the mapping whole; a program that shortens the file in place takes the bytes away under the
+// reader (SIGBUS).
 #pragma once
 
 #include <cstddef>

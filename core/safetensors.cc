@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <ranges>
 
 #include "core/atomic_file.h"
 #include "core/json.h"
@@ -44,7 +45,9 @@ Entry read_entry(const std::string& name, const Json& v, size_t data_size,
   const auto type_name = json_field<std::string>(v, "dtype", where);
   const auto known =
       std::ranges::find(kNames, type_name, [](const auto& n) { return std::string(n.first); });
-  if (known == kNames.end()) throw FileError("{}: the type '{}' is not known", where, type_name);
+  if (known == kNames.end())
+    throw FileError("{}: the type '{}' is not known; known: {}", where, type_name,
+                    fmt::join(kNames | std::views::keys, ", "));
   const auto dims = json_field<std::vector<int64_t>>(v, "shape", where);
   const auto range = json_field<std::vector<int64_t>>(v, "data_offsets", where);
   if (dims.size() > Shape::kMaxRank)
@@ -52,17 +55,21 @@ Entry read_entry(const std::string& name, const Json& v, size_t data_size,
                     Shape::kMaxRank);
   if (range.size() != 2 || range[0] < 0 || range[1] < range[0] ||
       static_cast<size_t>(range[1]) > data_size) {
-    throw FileError("{}: data_offsets [{}] do not lie in the {} bytes of data", where,
-                    fmt::join(range, ", "), data_size);
+    throw FileError(
+        "{}: data_offsets [{}] do not lie in the {} bytes of data; was the file cut short?", where,
+        fmt::join(range, ", "), data_size);
   }
-  uint64_t bytes = size_of(known->second);
+  // Every product of dimensions must fit, also where another dimension is 0.
+  uint64_t most = size_of(known->second), bytes = most;
   for (int64_t d : dims) {
     if (d < 0)
       throw FileError("{}: shape [{}] has a negative dimension", where, fmt::join(dims, ", "));
-    if (d != 0 && bytes > (std::numeric_limits<uint64_t>::max() >> 1) / static_cast<uint64_t>(d)) {
+    const auto extent = static_cast<uint64_t>(d);
+    if (d != 0 && most > (std::numeric_limits<uint64_t>::max() >> 1) / extent) {
       throw FileError("{}: shape [{}] is too large", where, fmt::join(dims, ", "));
     }
-    bytes *= static_cast<uint64_t>(d);
+    most *= std::max<uint64_t>(extent, 1);
+    bytes *= extent;
   }
   if (bytes != static_cast<uint64_t>(range[1] - range[0])) {
     throw FileError("{}: {} of shape [{}] takes {} bytes, but data_offsets [{}] hold {}", where,
@@ -86,7 +93,8 @@ SafeTensors SafeTensors::parse(std::span<std::byte> bytes, std::shared_ptr<const
   st.source_ = std::move(source);
   uint64_t header_size = 0;
   if (bytes.size() < 8)
-    throw FileError("{}: {} bytes are too few for a safetensors file", st.source_, bytes.size());
+    throw FileError("{}: {} bytes are too few for a safetensors file, which begins with 8",
+                    st.source_, bytes.size());
   std::memcpy(&header_size, bytes.data(), 8);
   if (header_size > kMaxHeader || header_size > bytes.size() - 8) {
     throw FileError(
@@ -135,8 +143,7 @@ SafeTensors SafeTensors::parse(std::span<std::byte> bytes, std::shared_ptr<const
       t = Tensor(e.dtype, e.shape);
       std::memcpy(t.bytes(), p, e.end - e.begin);
     }
-    if (!st.tensors_.emplace(e.name, std::move(t)).second)
-      throw FileError("{}: tensor '{}' is listed twice", st.source_, e.name);
+    st.tensors_.emplace(e.name, std::move(t));
   }
   return st;
 }
@@ -147,8 +154,8 @@ const Tensor& SafeTensors::tensor(std::string_view name) const {
   return it->second;
 }
 
-void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
-                      const std::map<std::string, std::string>& metadata) {
+void write_safetensors(AtomicFile& file, const std::map<std::string, Tensor>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
   std::vector<const std::pair<const std::string, Tensor>*> order;
   for (const auto& entry : tensors) order.push_back(&entry);
   std::ranges::stable_sort(order, [](const auto* a, const auto* b) {
@@ -168,10 +175,15 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
   std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const uint64_t size = text.size();
-  AtomicFile file(path);
   file.write(&size, 8);
   file.write(text);
   for (const auto* entry : order) file.write(entry->second.bytes(), entry->second.size_bytes());
+}
+
+void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
+  AtomicFile file(path);
+  write_safetensors(file, tensors, metadata);
   file.commit();
 }
 

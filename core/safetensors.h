@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/atomic_file.h"
 #include "core/tensor.h"
 
 namespace graft {
@@ -38,5 +39,8 @@ class SafeTensors {
 // Written atomically, in the order of the reference library (wider types first, then by name).
 void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+// The same without the commit, for files that belong together.
+void write_safetensors(AtomicFile& file, const std::map<std::string, Tensor>& tensors,
+                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
 }  // namespace graft
