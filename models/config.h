@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/json.h"
@@ -25,5 +26,7 @@ struct ModelConfig {
 // Throws FileError naming the file and the field that is missing or wrong, UsageError for a family
 // that is not known.
 ModelConfig load_config(const std::string& folder_or_file);
+// The same for text in memory; `source` names it in errors.
+ModelConfig parse_config(std::string_view text, const std::string& source);
 
 }  // namespace graft

@@ -23,6 +23,17 @@ constexpr Names kDistil = {"transformer.layer", "attention.q_lin",   "attention.
                            "attention.v_lin",   "attention.out_lin", "sa_layer_norm",
                            "ffn.lin1",          "ffn.lin2",          "output_layer_norm"};
 
+// A lookup beyond a table would read as zeros.
+void check_ids(std::span<const int64_t> ids, int64_t size, const char* what, const char* field) {
+  for (const int64_t id : ids) {
+    if (id < 0 || id >= size) {
+      throw UsageError(
+          "the {} {} is beyond the model's {} of {}; do tokenizer and model belong together?", what,
+          id, field, size);
+    }
+  }
+}
+
 class EncoderBuilder {
  public:
   EncoderBuilder(const ModelConfig& config, const EncoderOptions& options)
@@ -262,6 +273,8 @@ void fill_encoder_inputs(const ModelConfig& config, std::span<const EncoderRow> 
   const int64_t v = virtual_tokens, T = length + v;
   for (size_t r = 0; r < rows.size(); ++r) {
     const EncoderRow& x = rows[r];
+    check_ids(x.ids, config.vocab, "token id", "vocab_size");
+    if (types != nullptr) check_ids(x.types, config.token_types, "token type", "type_vocab_size");
     for (int64_t t = 0; t < T; ++t) {
       const int64_t at = static_cast<int64_t>(r) * T + t;
       const auto from = static_cast<size_t>(t - v);

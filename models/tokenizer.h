@@ -34,7 +34,12 @@ class Tokenizer {
 };
 
 // From tokenizer.json of a Hugging Face folder, or vocab.txt where there is none. Throws FileError
-// naming file and field.
+// naming file and field, UsageError for a kind of tokenizer that is not known.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder);
+// The same for texts in memory; `source` names them in errors. vocab.txt does not say whether
+// upper-case letters differ.
+std::unique_ptr<Tokenizer> parse_tokenizer_json(std::string_view text, const std::string& source);
+std::unique_ptr<Tokenizer> parse_vocabulary(std::string_view text, const std::string& source,
+                                            bool lowercase = true);
 
 }  // namespace graft

@@ -1,0 +1,272 @@
+// Damaged model folders: each message says what was expected, what came, and where.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "core/atomic_file.h"
+#include "core/safetensors.h"
+#include "models/config.h"
+#include "models/encoder.h"
+#include "models/tokenizer.h"
+#include "tests/support/golden.h"
+#include "tests/support/temporary_folder.h"
+
+namespace graft::testing {
+namespace {
+
+void expect_parts(const std::string& error, const std::vector<const char*>& parts) {
+  for (const char* part : parts) {
+    EXPECT_NE(error.find(part), std::string::npos) << part << " is not in: " << error;
+  }
+}
+
+std::string bert_folder() { return golden_dir() + "/models/bert_cls"; }
+
+// ---- config.json
+
+struct Change {
+  const char *field, *value;  // a JSON value; null: the field is taken out
+  std::vector<const char*> message;
+};
+
+std::string changed(const std::string& text, const char* field, const char* value) {
+  Json j = parse_json(text, "base");
+  if (value == nullptr) {
+    j.erase(field);
+  } else {
+    j[field] = parse_json(value, "value");
+  }
+  return json_text(j);
+}
+
+TEST(ConfigFile, EachWrongFieldIsNamed) {
+  const std::string good = read_file(bert_folder() + "/config.json");
+  EXPECT_EQ(parse_config(good, "F").hidden % parse_config(good, "F").heads, 0);
+  const Change cases[] = {
+      {"model_type", nullptr, {"'model_type' is missing", "a string"}},
+      {"model_type", "\"mamba\"", {"'mamba' is not known", "bert, roberta, distilbert"}},
+      {"model_type", "7", {"'model_type' should be a string but is 7"}},
+      {"architectures", "\"BertModel\"", {"'architectures' should be a list"}},
+      {"architectures", "[1]", {"'architectures' should be a list"}},
+      {"hidden_size", nullptr, {"'hidden_size' is missing", "an integer"}},
+      {"hidden_size", "null", {"'hidden_size' should be an integer", "null"}},
+      {"hidden_size", "\"32\"", {"'hidden_size' should be an integer", "\"32\""}},
+      {"hidden_size", "32.5", {"'hidden_size' should be an integer", "32.5"}},
+      {"hidden_size", "0", {"'hidden_size' should be 1 to 16777216 but is 0"}},
+      {"hidden_size", "-32", {"'hidden_size' should be 1 to 16777216 but is -32"}},
+      {"hidden_size", "9223372036854775807", {"'hidden_size' should be 1 to 16777216"}},
+      {"hidden_size", "9223372036854775808", {"'hidden_size' should be an integer of 64 bits"}},
+      {"hidden_size", "33", {"hidden_size 33 cannot be split over num_attention_heads 4"}},
+      {"num_attention_heads", "0", {"'num_attention_heads' should be 1 to"}},
+      {"num_hidden_layers", "1000000", {"'num_hidden_layers' should be 1 to 10000 but is 1000000"}},
+      {"intermediate_size", "false", {"'intermediate_size' should be an integer", "false"}},
+      {"vocab_size", "1e30", {"'vocab_size' should be an integer", "1e+30"}},
+      {"max_position_embeddings", "-1", {"'max_position_embeddings' should be 1 to"}},
+      {"type_vocab_size", "0", {"'type_vocab_size' should be 1 to"}},
+      {"pad_token_id", "97", {"'pad_token_id' should be 0 to 96 but is 97"}},
+      {"layer_norm_eps", "0", {"'layer_norm_eps' should be between 0 and 1 but is 0"}},
+      {"layer_norm_eps", "\"tiny\"", {"'layer_norm_eps' should be a number"}},
+      {"position_embedding_type", "\"relative_key\"", {"should be absolute but is 'relative_key'"}},
+      {"is_decoder", "true", {"'is_decoder' is true; only encoders"}},
+      {"id2label", R"({"0": "a", "2": "b"})", {"id2label has the entry '2'", "each of 0 to 1"}},
+      {"id2label", R"({"0": "a", "00": "b"})", {"id2label has the entry '00'"}},
+      {"id2label", R"({"-1": "a"})", {"id2label has the entry '-1'"}},
+      {"id2label", R"({"0": 7})", {"id2label has the entry '0'"}},
+      {"num_labels", "5", {"num_labels is 5, but id2label names 3"}},
+  };
+  for (const Change& c : cases) {
+    const std::string text = changed(good, c.field, c.value);
+    const std::string error = error_of<Error>([&] { parse_config(text, "DIR/config.json"); });
+    EXPECT_TRUE(error.starts_with("DIR/config.json: ")) << c.field << ": " << error;
+    expect_parts(error, c.message);
+  }
+  for (const char* text : {"", "[]", "7", "{\"a\": 1, \"a\": 2}", "{"}) {
+    EXPECT_NE(error_of([&] { parse_config(text, "F"); }), "") << text;
+  }
+  EXPECT_NE(error_of<UsageError>([&] {
+              build_encoder(parse_config(changed(good, "hidden_act", "\"sin\""), "F"), {});
+            }).find("there is no activation 'sin'"),
+            std::string::npos);
+  EXPECT_EQ(parse_config(changed(good, "a_field_of_tomorrow", "[1]"), "F").layers,
+            parse_config(good, "F").layers);
+}
+
+TEST(ConfigFile, AMissingFileIsNamed) {
+  const TemporaryFolder folder;
+  expect_parts(error_of([&] { load_config(folder.path()); }),
+               {(folder / "config.json").c_str(), "No such file"});
+}
+
+// ---- model.safetensors
+
+TEST(ModelFile, WrongTensorsAreNamedWithBothShapes) {
+  const TemporaryFolder folder;
+  const ModelConfig config = load_config(bert_folder());
+  const Graph graph = build_encoder(config, {.head = Head::classification});
+  std::map<std::string, Tensor> good;
+  const SafeTensors file = SafeTensors::open(bert_folder() + "/model.safetensors");
+  for (const auto& [name, t] : file.tensors()) good[name] = t;
+  const std::string query = "bert.encoder.layer.0.attention.self.query.weight";
+  const Tensor& weight = good.at(query);
+  const int64_t n = weight.shape()[0];
+
+  const std::string expected = fmt::format("f32[{}, {}]", n, n);
+  const struct {
+    Tensor replacement;  // empty: the tensor is taken out
+    std::vector<std::string> message;
+  } cases[] = {
+      {{}, {"there is no tensor '" + query + "'", expected}},
+      {Tensor(DType::f32, {n, n + 1}), {query, expected, fmt::format("is f32[{}, {}]", n, n + 1)}},
+      {Tensor(DType::f32, {n * n}), {query, expected, fmt::format("is f32[{}]", n * n)}},
+      {Tensor(DType::i64, {n, n}), {query, expected, fmt::format("is i64[{}, {}]", n, n)}},
+  };
+  for (const auto& c : cases) {
+    auto tensors = good;
+    tensors.erase(query);
+    if (!c.replacement.empty()) tensors[query] = c.replacement;
+    save_safetensors(folder / "model.safetensors", tensors);
+    ParamStore store;
+    const std::string error = error_of([&] { load_parameters(folder.path(), graph, store); });
+    EXPECT_TRUE(error.starts_with(folder / "model.safetensors: ")) << error;
+    for (const std::string& part : c.message) expect_parts(error, {part.c_str()});
+  }
+  std::filesystem::remove(folder / "model.safetensors");
+  ParamStore store;
+  expect_parts(error_of([&] { load_parameters(folder.path(), graph, store); }),
+               {(folder / "model.safetensors").c_str(), "No such file"});
+}
+
+TEST(ModelFile, TokensBeyondTheModelsTablesAreRefused) {
+  const ModelConfig config = load_config(bert_folder());
+  std::map<std::string, Tensor> inputs;
+  auto input = [&](const std::string& name) -> Tensor& {
+    return inputs.try_emplace(name, DType::i64, Shape{1, 2}).first->second;
+  };
+  auto error = [&](std::vector<int64_t> ids, std::vector<int64_t> types) {
+    const EncoderRow row{ids, types};
+    return error_of<UsageError>(
+        [&] { fill_encoder_inputs(config, std::span(&row, 1), 2, 0, input); });
+  };
+  EXPECT_EQ(error({1, 2}, {0, 1}), "");
+  expect_parts(error({1, 97}, {0, 1}), {"token id 97", "vocab_size of 97", "belong together"});
+  expect_parts(error({1, -1}, {0, 1}), {"token id -1"});
+  expect_parts(error({1, 2}, {0, 2}), {"token type 2", "type_vocab_size of 2"});
+}
+
+// ---- tokenizer.json and vocab.txt
+
+constexpr const char* kTokenizer = R"({
+  "added_tokens": [{"id": 1, "content": "[CLS]", "special": true},
+                   {"id": 2, "content": "[SEP]", "special": true}],
+  "normalizer": {"type": "BertNormalizer"},
+  "post_processor": {"type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+               {"Sequence": {"id": "A", "type_id": 0}},
+               {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}]},
+  "model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "##b": 4}}
+})";
+
+// The value at a JSON pointer replaced; null: taken out.
+std::string patched(const char* pointer, const char* value) {
+  Json j = parse_json(kTokenizer, "base");
+  const Json::json_pointer at(pointer);
+  if (value == nullptr) {
+    j.at(at.parent_pointer()).erase(at.back());
+  } else {
+    j[at] = parse_json(value, "value");
+  }
+  return json_text(j);
+}
+
+TEST(TokenizerFile, EachDamageIsNamed) {
+  EXPECT_EQ(parse_tokenizer_json(kTokenizer, "F")->encode("ab x").ids,
+            (std::vector<int64_t>{1, 3, 4, 0, 2}));
+  const Change cases[] = {
+      {"/model", nullptr, {"'model' is missing"}},
+      {"/model", "[]", {"'model' is missing or not an object"}},
+      {"/model/type", "\"BPE\"", {"'BPE' is not known", "WordPiece"}},
+      {"/model/vocab", nullptr, {"'vocab' is missing"}},
+      {"/model/vocab", "[\"a\"]", {"'vocab' is missing or not an object"}},
+      {"/model/vocab/a", "\"3\"", {"the id of 'a' is not an integer"}},
+      {"/model/vocab/a", "18446744073709551615", {"the id of 'a' is not an integer"}},
+      {"/model/vocab/a", "-3", {"'a' has the id -3"}},
+      {"/model/vocab/a", "9000000", {"'a' has the id 9000000", "5 tokens", "expected 0 to"}},
+      {"/model/vocab/a", "4", {"the id 4 belongs to both 'a' and '##b'"}},
+      {"/model/vocab/[UNK]", nullptr, {"the vocabulary has no token '[UNK]'"}},
+      {"/model/unk_token", "\"<unk>\"", {"the vocabulary has no token '<unk>'"}},
+      {"/model/max_input_chars_per_word", "0", {"should be 1 to 1000 but is 0"}},
+      {"/model/max_input_chars_per_word", "1000000000", {"should be 1 to 1000"}},
+      {"/normalizer/type", "\"NFKC\"", {"the normalizer 'NFKC' is not known"}},
+      {"/normalizer/lowercase", "1", {"'lowercase' should be true or false but is 1"}},
+      {"/added_tokens/0/id", "7.5", {"'id' should be an integer"}},
+      {"/added_tokens/0/id", "9", {"token '[CLS]' has two ids, 1 and 9"}},
+      {"/added_tokens/0/id", "2", {"the id 2 belongs to both '[SEP]' and '[CLS]'"}},
+      {"/added_tokens/0/content", "\"\"", {"an added token has no content"}},
+      {"/added_tokens/0", "7", {"'content' is missing"}},
+      {"/post_processor/type", "\"Roberta\"", {"the post-processor 'Roberta' is not known"}},
+      {"/post_processor/single", nullptr, {"the template 'single' is missing"}},
+      {"/post_processor/pair", "7", {"the template 'pair' is missing or not a list"}},
+      {"/post_processor/single/0", "7", {"a template has the part 7"}},
+      {"/post_processor/single/0/SpecialToken/id", "\"[BOS]\"", {"no token '[BOS]'"}},
+      {"/post_processor/single/1/Sequence/id", "\"C\"", {"names the text 'C'; expected A or B"}},
+      {"/post_processor/single/1/Sequence/type_id", "\"0\"", {"'type_id' should be an integer"}},
+      {"/post_processor",
+       R"({"type": "BertProcessing", "cls": "[CLS]", "sep": ["[SEP]", 2]})",
+       {"'cls' should be a token and its id"}},
+      {"/post_processor",
+       R"({"type": "BertProcessing", "cls": ["[BOS]", 1], "sep": ["[SEP]", 2]})",
+       {"no token '[BOS]'"}},
+  };
+  for (const Change& c : cases) {
+    const std::string error =
+        error_of<Error>([&] { parse_tokenizer_json(patched(c.field, c.value), "T.json"); });
+    EXPECT_TRUE(error.starts_with("T.json: ")) << c.field << ": " << error;
+    expect_parts(error, c.message);
+  }
+  EXPECT_NE(error_of([] {
+              parse_tokenizer_json(R"({"model": {"vocab": {"[UNK]": 0, "a": 1, "a": 2}}})", "F");
+            }).find("the key 'a' stands twice"),
+            std::string::npos);
+}
+
+TEST(TokenizerFile, WithoutPostProcessorNothingStandsAroundAText) {
+  const auto t = parse_tokenizer_json(patched("/post_processor", "null"), "F");
+  EXPECT_EQ(t->encode("a").ids, (std::vector<int64_t>{3}));
+  EXPECT_EQ(t->encode_pair("a", "a").type_ids, (std::vector<int64_t>{0, 1}));
+  const auto bert = parse_tokenizer_json(
+      patched("/post_processor",
+              R"({"type": "BertProcessing", "cls": ["[CLS]", 1], "sep": ["[SEP]", 2]})"),
+      "F");
+  EXPECT_EQ(bert->encode_pair("a", "a").ids, (std::vector<int64_t>{1, 3, 2, 3, 2}));
+}
+
+TEST(VocabularyFile, SpecialTokensStandOnce) {
+  const std::pair<const char*, std::vector<const char*>> cases[] = {
+      {"", {"V: the vocabulary has no token '[CLS]'"}},
+      {"[UNK]\n[SEP]\na\n", {"V: the vocabulary has no token '[CLS]'"}},
+      {"[UNK]\n[CLS]\na\n", {"V: the vocabulary has no token '[SEP]'"}},
+      {"[CLS]\n[SEP]\na\n", {"V: the vocabulary has no token '[UNK]'"}},
+      {"[UNK]\n[CLS]\n[SEP]\n[CLS]\n", {"V:4: the special token '[CLS]' stands twice"}},
+  };
+  for (const auto& [text, message] : cases)
+    expect_parts(error_of([&] { parse_vocabulary(text, "V"); }), message);
+  const auto t = parse_vocabulary("[UNK]\r\n[CLS]\r\n[SEP]\r\na\r\nb\r\na", "V");
+  EXPECT_EQ(t->encode("a B").ids, (std::vector<int64_t>{1, 5, 4, 2}));
+  EXPECT_EQ(parse_vocabulary("[UNK]\n[CLS]\n[SEP]\nb\n", "V", false)->encode("B").ids,
+            (std::vector<int64_t>{1, 0, 2}));
+}
+
+TEST(TokenizerFile, AFolderWithoutOneSaysSo) {
+  const TemporaryFolder folder;
+  expect_parts(error_of([&] { load_tokenizer(folder.path()); }),
+               {folder.path().c_str(), "neither tokenizer.json nor vocab.txt"});
+  write_file(folder / "vocab.txt", "[UNK]\n[CLS]\n[SEP]\n");
+  write_file(folder / "tokenizer_config.json", R"({"do_lower_case": "yes"})");
+  expect_parts(error_of([&] { load_tokenizer(folder.path()); }),
+               {"tokenizer_config.json", "'do_lower_case' should be true or false"});
+}
+
+}  // namespace
+}  // namespace graft::testing
