@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "autograd/builder.h"
 #include "autograd/evaluate.h"
@@ -13,6 +14,7 @@ namespace graft::peft {
 namespace {
 
 constexpr std::string_view kPrefix = "base_model.model.";
+constexpr std::string_view kEjected = "eject/";  // outputs with what stands in files
 
 bool is_prompt(const Method& m) {
   return m.peft_type == "PROMPT_TUNING" || m.peft_type == "PREFIX_TUNING";
@@ -50,7 +52,7 @@ bool hugging_face_has(const Method& method, const Json& config) {
 
 // Values that stand in files for what generates them.
 std::map<std::string, Tensor> ejected(const Graph& adapted, const ParamStore& store) {
-  const std::string prefix = "eject/";
+  const std::string prefix(kEjected);
   std::vector<std::string> names;
   for (const auto& [name, v] : adapted.outputs()) {
     if (name.starts_with(prefix)) names.push_back(name);
@@ -67,23 +69,20 @@ std::map<std::string, Tensor> ejected(const Graph& adapted, const ParamStore& st
 
 }  // namespace
 
-AdapterConfig read_adapter_config(const std::string& path) {
-  const bool is_file = path.ends_with(".json");
-  const std::string file = is_file ? path : path + "/adapter_config.json";
-  const std::string folder = std::filesystem::path(file).parent_path();
+AdapterConfig parse_adapter_config(std::string_view text, const std::string& source) {
   AdapterConfig a;
-  a.raw = parse_json_file(file);
-  const auto type = json_field<std::string>(a.raw, "peft_type", file);
+  a.raw = parse_json(text, source);
+  const auto type = json_field<std::string>(a.raw, "peft_type", source);
   // Methods that Hugging Face PEFT does not have, or has under a type they share, carry graft's own
   // name.
-  const auto own = json_field<std::string>(a.raw, "graft_method", file, "");
+  const auto own = json_field<std::string>(a.raw, "graft_method", source, "");
   a.method = own.empty() ? method_of_peft_type(type) : &find_method(own);
   if (a.method == nullptr) {
     std::string known;
     for (const Method& m : all_methods()) {
       if (!m.peft_type.empty()) known += (known.empty() ? "" : ", ") + std::string(m.peft_type);
     }
-    throw UsageError("{}: no method here reads the type {}; known: {}", file, type, known);
+    throw UsageError("{}: no method here reads the type {}; known: {}", source, type, known);
   }
   const Json known = complete_config(*a.method, Json::object());
   Json given = Json::object();
@@ -94,13 +93,26 @@ AdapterConfig read_adapter_config(const std::string& path) {
       a.ignored.push_back(key);
     }
   }
-  // What Hugging Face PEFT stores of a projected prefix is the prefix, not its generator.
-  const std::string weights = folder + "/adapter_model.safetensors";
-  if (given.value("prefix_projection", false) && std::filesystem::exists(weights) &&
-      !SafeTensors::open(weights).contains("prompt_encoder.embedding.weight")) {
-    given["prefix_projection"] = false;
+  try {
+    a.config = complete_config(*a.method, given);
+  } catch (const UsageError& e) {
+    throw UsageError("{}: {}", source, e.what());
   }
-  a.config = complete_config(*a.method, given);
+  return a;
+}
+
+AdapterConfig read_adapter_config(const std::string& path) {
+  const bool is_file = path.ends_with(".json");
+  const std::string file = is_file ? path : path + "/adapter_config.json";
+  AdapterConfig a = parse_adapter_config(read_file(file), file);
+  // What Hugging Face PEFT stores of a projected prefix is the prefix, not its generator.
+  const std::string weights =
+      std::filesystem::path(file).parent_path() / "adapter_model.safetensors";
+  std::error_code none;
+  if (a.config.value("prefix_projection", false) && std::filesystem::exists(weights, none) &&
+      !SafeTensors::open(weights).contains("prompt_encoder.embedding.weight")) {
+    a.config["prefix_projection"] = false;
+  }
   return a;
 }
 
@@ -121,6 +133,16 @@ std::string file_key(const Param& param, const Method& method) {
 void load_adapter(const std::string& folder, const AdapterConfig& config, const Graph& adapted,
                   ParamStore& store) {
   const SafeTensors file = SafeTensors::open(folder + "/adapter_model.safetensors");
+  std::set<std::string> unused;
+  for (const auto& [name, t] : file.tensors()) {
+    // With bias = "all" PEFT writes the biases of saved modules again, under its wrapper's names.
+    const bool copy = name.find(".modules_to_save.") != std::string::npos ||
+                      name.find(".original_module.") != std::string::npos;
+    if (!copy) unused.insert(name);
+  }
+  for (const auto& [name, v] : adapted.outputs()) {
+    if (name.starts_with(kEjected)) unused.erase(name.substr(kEjected.size()));
+  }
   for (const Param& p : adapted.params()) {
     if (!p.trainable && p.adapter.empty()) continue;
     const std::string key = file_key(p, *config.method);
@@ -134,12 +156,19 @@ void load_adapter(const std::string& folder, const AdapterConfig& config, const 
     if (found == names.end())
       throw FileError("{}: there is no tensor '{}' ({})", file.source(), key, p.type.str());
     const Tensor& t = file.tensor(*found);
-    if (t.shape() != p.type.shape) {
+    if (t.shape() != p.type.shape || is_float(t.dtype()) != is_float(p.type.dtype)) {
       throw FileError(
-          "{}: tensor '{}' should be {} but has shape {}; does the adapter belong to this model?",
-          file.source(), *found, p.type.str(), t.shape().str());
+          "{}: tensor '{}' should be {} but is {}{}; does the adapter belong to this model?",
+          file.source(), *found, p.type.str(), name_of(t.dtype()), t.shape().str());
     }
     store.set(p.name, t.cast(p.type.dtype).clone());
+    unused.erase(*found);
+  }
+  if (!unused.empty()) {
+    throw FileError(
+        "{}: {} tensors have no place in the adapted model, such as '{}'; does adapter_config.json "
+        "name all modules?",
+        file.source(), unused.size(), *unused.begin());
   }
 }
 
@@ -153,7 +182,6 @@ void save_adapter(const std::string& folder, const Method& method, const Json& c
     if (!key.empty()) tensors[key] = store.get(p.name);
   }
   for (auto& [name, tensor] : ejected(adapted, store)) tensors[name] = tensor;
-  save_safetensors(folder + "/adapter_model.safetensors", tensors);
   std::map<std::string, Json> sorted;
   for (const auto& [key, value] : config.items()) sorted[key] = value;
   sorted["peft_type"] = hugging_face_has(method, config) ? std::string(method.peft_type)
@@ -165,7 +193,14 @@ void save_adapter(const std::string& folder, const Method& method, const Json& c
   if (method.peft_type == "LORA") sorted["fan_in_fan_out"] = false;
   Json out = Json::object();
   for (auto& [key, value] : sorted) out[key] = value;
-  write_json_file(folder + "/adapter_config.json", out);
+  // Both are on the disk before either has its name: a full disk leaves an older adapter as it was.
+  AtomicFile weights(folder + "/adapter_model.safetensors"), text(folder + "/adapter_config.json");
+  write_safetensors(weights, tensors);
+  text.write(json_text(out));
+  weights.sync();
+  text.sync();
+  weights.commit();
+  text.commit();
 }
 
 }  // namespace graft::peft

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/safetensors.h"
@@ -20,6 +21,8 @@ struct AdapterConfig {
   std::vector<std::string> ignored;
 };
 AdapterConfig read_adapter_config(const std::string& path);  // the folder, or the file itself
+// The same for text in memory; `source` names it in errors.
+AdapterConfig parse_adapter_config(std::string_view text, const std::string& source);
 
 // Under which key a parameter is stored; empty where files do not hold it.
 std::string file_key(const Param& param, const Method& method);
@@ -29,8 +32,8 @@ std::string file_key(const Param& param, const Method& method);
 void load_adapter(const std::string& folder, const AdapterConfig& config, const Graph& adapted,
                   ParamStore& store);
 
-// Writes trained values and configuration, each file atomically, the weights first: a folder with a
-// configuration is whole.
+// Writes trained values and configuration atomically, the weights first: a folder with a
+// configuration is whole, and a failure leaves what was there before.
 void save_adapter(const std::string& folder, const Method& method, const Json& config,
                   const Graph& adapted, const ParamStore& store, const std::string& base_model);
 

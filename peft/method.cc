@@ -23,12 +23,29 @@ const std::vector<Method>& table() {
   return methods;
 }
 
+// For messages: short, and whatever bytes the text has.
+std::string shown(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 80);
+}
+
 bool same_kind(const Json& value, const Json& fallback) {
   if (fallback.is_null() || value.is_null())
     return true;  // null: several kinds are allowed, or not set
   if (fallback.is_number_float()) return value.is_number() || value.is_string();
   if (fallback.is_number_integer()) return value.is_number_integer();
   return value.type() == fallback.type();
+}
+
+// Fields that say where a method acts are null by default, so their kind is checked by name.
+void check_selection(const Method& method, const std::string& key, const Json& value) {
+  const bool names = key == "target_modules" || key == "exclude_modules" ||
+                     key == "modules_to_save" || key == "layers_pattern";
+  const bool layers = key == "layers_to_transform";
+  if ((!names && !layers) || value.is_null()) return;
+  auto fits = [&](const Json& v) { return names ? v.is_string() : v.is_number_integer(); };
+  if (fits(value) || (value.is_array() && std::ranges::all_of(value, fits))) return;
+  throw UsageError("method '{}': hyperparameter '{}' should be {} or a list of them but is {}",
+                   method.name, key, names ? "a string" : "an integer", shown(value));
 }
 
 }  // namespace
@@ -69,9 +86,11 @@ Json complete_config(const Method& method, const Json& given) {
     }
     if (!same_kind(value, *it)) {
       throw UsageError("method '{}': hyperparameter '{}' should be like {} but is {}", method.name,
-                       key, it->dump(), value.dump());
+                       key, shown(*it), shown(value));
     }
-    *it = value;
+    check_selection(method, key, value);
+    // Null where the method has a default means what it does in Hugging Face's files: not set.
+    if (!value.is_null()) *it = value;
   }
   return config;
 }
@@ -82,7 +101,11 @@ Adapted apply(const Graph& base, const Method& method, const Json& given,
   result.config = complete_config(method, given);
   Rewrite rewrite(base, options);
   rewrite.freeze_all();
-  method.apply(rewrite, result.config);
+  try {
+    method.apply(rewrite, result.config);
+  } catch (const Json::exception& e) {  // inside patterns, which complete_config takes as they are
+    throw UsageError("method '{}': a hyperparameter has the wrong type: {}", method.name, e.what());
+  }
   const Json& saved = result.config.at("modules_to_save");
   if (saved.is_array()) {
     rewrite.unfreeze([&](const Param& p) {
