@@ -2,9 +2,12 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 get_property(libraries GLOBAL PROPERTY GRAFT_LIBRARIES)
+add_custom_target(installable DEPENDS ${libraries} $<TARGET_NAME_IF_EXISTS:graft_program>)  # all but tests and benchmarks
 install(TARGETS ${libraries} graft_all EXPORT graftTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 foreach(room core kernels autograd nn peft models train)
-  install(DIRECTORY ${room} DESTINATION include/graft FILES_MATCHING PATTERN "*.h" PATTERN "*-inl.h" EXCLUDE)
+  # Kernels are reached by the name of their op: what is below cpu/ and ref/ is nobody else's business.
+  install(DIRECTORY ${room} DESTINATION include/graft FILES_MATCHING PATTERN "*.h"
+          PATTERN "*-inl.h" EXCLUDE PATTERN "cpu" EXCLUDE PATTERN "ref" EXCLUDE)
 endforeach()
 install(EXPORT graftTargets NAMESPACE graft:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/graft)
 configure_package_config_file(cmake/graftConfig.cmake.in "${PROJECT_BINARY_DIR}/graftConfig.cmake"
