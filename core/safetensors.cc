@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <ranges>
 
 #include "core/atomic_file.h"
 #include "core/json.h"
@@ -45,9 +44,11 @@ Entry read_entry(const std::string& name, const Json& v, size_t data_size,
   const auto type_name = json_field<std::string>(v, "dtype", where);
   const auto known =
       std::ranges::find(kNames, type_name, [](const auto& n) { return std::string(n.first); });
-  if (known == kNames.end())
-    throw FileError("{}: the type '{}' is not known; known: {}", where, type_name,
-                    fmt::join(kNames | std::views::keys, ", "));
+  if (known == kNames.end()) {
+    std::string names;
+    for (const auto& [n, dtype] : kNames) names += (names.empty() ? "" : ", ") + std::string(n);
+    throw FileError("{}: the type '{}' is not known; known: {}", where, type_name, names);
+  }
   const auto dims = json_field<std::vector<int64_t>>(v, "shape", where);
   const auto range = json_field<std::vector<int64_t>>(v, "data_offsets", where);
   if (dims.size() > Shape::kMaxRank)

@@ -13,8 +13,14 @@ Shape::Shape(std::span<const int64_t> dims) : rank_(static_cast<int>(dims.size()
   if (dims.size() > kMaxRank) {
     throw ShapeError("a shape has at most {} dimensions, got {}", kMaxRank, dims.size());
   }
+  // Every product of dimensions fits, and so does their number of bytes; also where one is 0.
+  constexpr int64_t kMost = int64_t{1} << 58;
+  int64_t product = 1;
   for (int64_t d : dims) {
     if (d < 0) throw ShapeError("a dimension must not be negative, got {}", d);
+    if (d > kMost / product)
+      throw ShapeError("a tensor of shape [{}] is too large", fmt::join(dims, ", "));
+    product *= std::max<int64_t>(d, 1);
   }
   std::copy(dims.begin(), dims.end(), dims_.begin());
 }
@@ -41,9 +47,9 @@ int64_t Shape::product(int first, int last) const {
 }
 
 Shape Shape::with(int a, int64_t size) const {
-  Shape s = *this;
-  s.dims_[static_cast<size_t>(axis(a))] = size;
-  return s;
+  std::array<int64_t, kMaxRank> dims = dims_;
+  dims[static_cast<size_t>(axis(a))] = size;
+  return Shape(std::span<const int64_t>(dims.data(), static_cast<size_t>(rank_)));
 }
 
 Shape Shape::without(int a) const {

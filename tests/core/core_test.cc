@@ -45,6 +45,10 @@ TEST(Shape, BroadcastsAndRefuses) {
   EXPECT_FALSE(broadcasts_to({4, 5}, {5}));
   EXPECT_THROW(broadcast({3}, {4}), ShapeError);
   EXPECT_THROW((Shape{2, -1}), ShapeError);
+  EXPECT_THROW((Shape{0, int64_t{1} << 40, int64_t{1} << 40}), ShapeError);
+  EXPECT_THROW((Shape{2, 3}.with(0, -1)), ShapeError);
+  EXPECT_THROW((Shape{2, 3}.with(0, int64_t{1} << 58)), ShapeError);
+  EXPECT_EQ((Shape{int64_t{1} << 29, int64_t{1} << 29}.elements()), int64_t{1} << 58);
   EXPECT_THROW((Shape{2, 3}.dim(2)), ShapeError);
   EXPECT_EQ((Shape{2, 3, 4}.without(-2)), (Shape{2, 4}));
   EXPECT_EQ(Shape{}.elements(), 1);
