@@ -9,7 +9,9 @@ namespace {
 
 class WordPiece : public Tokenizer {
  public:
-  explicit WordPiece(WordPieceModel model) : m_(std::move(model)) {}
+  explicit WordPiece(WordPieceModel model) : m_(std::move(model)) {
+    for (const auto& [token, id] : m_.vocabulary) longest_ = std::max(longest_, token.size());
+  }
 
   Encoding encode(std::string_view text, bool add_special, int64_t max_length) const override {
     Encoding a = words(text);
@@ -178,6 +180,7 @@ class WordPiece : public Tokenizer {
         size_t n = word.size();
         int64_t id = -1;
         for (; n > i; --n) {
+          if (starts[n] - starts[i] > longest_) continue;
           candidate.assign(i > 0 ? m_.prefix : "");
           candidate.append(bytes, starts[i], starts[n] - starts[i]);
           if (const auto it = m_.vocabulary.find(candidate); it != m_.vocabulary.end()) {
@@ -199,6 +202,7 @@ class WordPiece : public Tokenizer {
   }
 
   WordPieceModel m_;
+  size_t longest_ = 0;  // bytes of a token: no piece has more
 };
 
 }  // namespace

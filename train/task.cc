@@ -72,7 +72,8 @@ Parts split(const Rows& all) {
 std::optional<double> number(const std::string& s) {
   double v = 0;
   const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), v);
-  if (error != std::errc() || end != s.data() + s.size() || s.empty()) return std::nullopt;
+  const bool all = error == std::errc() && end == s.data() + s.size() && !s.empty();
+  if (!all || !std::isfinite(v)) return std::nullopt;
   return v;
 }
 
@@ -86,8 +87,7 @@ void set_kind(Task& task, const Rows& train, const TaskOptions& options) {
     if (label.empty()) throw FileError("{}: the label is empty", train.where[i]);
     const auto v = number(label);
     numbers = numbers && v;
-    whole = whole && v && *v >= 0 && *v == static_cast<double>(static_cast<int64_t>(*v)) &&
-            label.find('.') == std::string::npos;
+    whole = whole && v && *v >= 0 && *v == std::trunc(*v) && label.find('.') == std::string::npos;
     most = std::max(most, v.value_or(0));
     names.insert(label);
     if (options.regression && !v) {
@@ -122,13 +122,14 @@ void set_label(Example& x, const Task& task, const std::string& label, const std
   if (!v) throw FileError("{}: the label '{}' is not a number", where, label);
   x.score = *v;
   if (task.classes == 0) return;
-  x.label = static_cast<int64_t>(x.score);
-  if (static_cast<double>(x.label) != x.score || x.label < 0 || x.label >= task.classes) {
+  if (x.score != std::trunc(x.score) || x.score < 0 ||
+      x.score >= static_cast<double>(task.classes)) {
     throw FileError(
         "{}: the label '{}' is not one of 0 to {}, those of the training rows; --classes says "
         "how many there are",
         where, label, task.classes - 1);
   }
+  x.label = static_cast<int64_t>(x.score);
 }
 
 std::vector<Example> encode(const Rows& rows, const Tokenizer& tokenizer, const Task& task,
