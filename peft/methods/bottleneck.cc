@@ -20,7 +20,10 @@ struct Bottleneck {
   std::string name(const char* part) const { return path + "." + part; }
   int64_t inner() const {
     const double factor = config.at("reduction_factor").get<double>();
-    if (factor <= 0) throw UsageError("reduction_factor should be positive but is {}", factor);
+    // Less than 1 widens; a thousandfold is more than anyone means.
+    constexpr double kLeast = 1e-3;
+    if (!(factor >= kLeast))
+      throw UsageError("reduction_factor should be at least {} but is {}", kLeast, factor);
     return std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(width) / factor));
   }
 

@@ -13,12 +13,13 @@ void intrinsic(Rewrite& r, const Json& config) {
   const std::vector<std::string> params = select_params(r.base(), config);
   const bool said = config.at("said").get<bool>();
   const auto dimension = config.at("intrinsic_dim").get<int64_t>();
-  const int64_t k = dimension - (said ? static_cast<int64_t>(params.size()) : 0);
-  if (k < 1) {
+  const int64_t scales = said ? static_cast<int64_t>(params.size()) : 0;
+  if (dimension <= scales) {
     throw UsageError(
         "intrinsic: intrinsic_dim {} leaves nothing beside one scale for each of {} tensors",
         dimension, params.size());
   }
+  const int64_t k = dimension - scales;
   const auto seed = config.at("projection_seed").get<int64_t>();
   const Value v = r.param("intrinsic.theta", {k}, Init::zeros());
   for (const std::string& name : params) {

@@ -159,6 +159,13 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
       return dora ? with_magnitude(g, v, m, embedding) : v;
     });
   }
+  const bool factors = mode.starts_with("pissa") || mode == "olora";
+  if (factors && (embedding || t.rank > std::min(in, out))) {
+    throw UsageError(
+        "lora: init_lora_weights '{}' takes products and r up to their smaller side; {} is {} and "
+        "r is {}",
+        mode, t.module.weight, w.str(), t.rank);
+  }
   if (mode.starts_with("pissa"))
     r.initialize([t](ParamStore& s) { start_pissa(t, s); });
   else if (mode == "olora")

@@ -80,9 +80,7 @@ Value prefix_table(Rewrite& r, const Json& config, int64_t p, int64_t width, int
   if (!config.at("prefix_projection").get<bool>())
     return r.param("prompt_embeddings", {p, width}, Init::normal(1));
   Builder& b = r.builder();
-  const int64_t mid = config.at("encoder_hidden_size").is_null()
-                          ? dim
-                          : config.at("encoder_hidden_size").get<int64_t>();
+  const auto mid = json_field<int64_t>(config, "encoder_hidden_size", "prefix_tuning", dim);
   const std::string at = "prompt_encoder.";
   Value h = r.param(at + "embedding.weight", {p, dim}, Init::normal(1));
   h = ops::tanh(

@@ -1,4 +1,6 @@
-// An adapter_config.json, and the rewrite that it asks for.
+// An adapter_config.json, the rewrite that it asks for, and the start of its parameters.
+#include <algorithm>
+
 #include "models/encoder.h"
 #include "peft/adapter_files.h"
 #include "tests/fuzz/fuzz.h"
@@ -13,9 +15,23 @@ graft::Graph small_encoder() {
   config.heads = 2;
   config.intermediate = 16;
   config.vocab = 20;
-  config.max_positions = 4096;
+  config.max_positions = 64;
   config.token_types = 2;
   return graft::build_encoder(config, {.length = 4, .head = graft::Head::mean_pooled, .labels = 2});
+}
+
+graft::ParamStore some_weights(const graft::Graph& graph) {
+  graft::ParamStore store;
+  for (const graft::Param& p : graph.params())
+    store.set(p.name, graft::draw(graft::Init::normal(1), p.type, 1, p.name));
+  return store;
+}
+
+bool is_small(const graft::Graph& graph) {
+  constexpr int64_t kFew = 1 << 16;
+  int64_t elements = 0;
+  for (const graft::Param& p : graph.params()) elements += std::min(p.type.shape.elements(), kFew);
+  return elements < kFew;
 }
 
 }  // namespace
@@ -23,8 +39,12 @@ graft::Graph small_encoder() {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace graft;
   static const Graph base = small_encoder();
+  static const ParamStore weights = some_weights(base);
   return fuzz::read_or_refuse([&] {
     const auto config = peft::parse_adapter_config(fuzz::text_of(data, size), "FILE");
-    peft::apply(base, *config.method, config.config);
+    const auto adapted = peft::apply(base, *config.method, config.config);
+    if (!is_small(adapted.graph)) return;
+    ParamStore store = weights;
+    peft::initialize(adapted, store, 1);
   });
 }
