@@ -21,9 +21,9 @@ std::string place_of(std::string_view text, size_t byte) {
   return fmt::format("line {}, column {}", line, column);
 }
 
-// Depth is checked before parsing: the parser's own stack is on the heap, but destroying deep
-// values recurses.
-void check_depth(std::string_view text, std::string_view source) {
+// What the parser would let through. It takes a zero byte for the end of the text, whatever
+// follows; and its own stack is on the heap, but destroying deep values recurses.
+void check_outline(std::string_view text, std::string_view source) {
   int depth = 0;
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -41,6 +41,8 @@ void check_depth(std::string_view text, std::string_view source) {
                         kMaxDepth);
     } else if (c == ']' || c == '}') {
       --depth;
+    } else if (c == '\0') {
+      throw FileError("{}: {}: not valid JSON: a zero byte", source, place_of(text, i));
     }
   }
 }
@@ -128,7 +130,7 @@ class Reader {
 }  // namespace
 
 Json parse_json(std::string_view text, std::string_view source) {
-  check_depth(text, source);
+  check_outline(text, source);
   Reader reader(text, source);
   Json::sax_parse(text, &reader);
   return reader.take();

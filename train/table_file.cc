@@ -118,6 +118,7 @@ void read_jsonl(std::string_view text, Table& table) {
     if (!object.is_object()) throw FileError("{}: expected one JSON object a line", where);
     if (table.columns.empty()) {
       for (const auto& [key, value] : object.items()) table.columns.push_back(key);
+      if (table.columns.empty()) throw FileError("{}: the first row has no fields", where);
     }
     Table::Row row{line, {}};
     for (const std::string& column : table.columns) {

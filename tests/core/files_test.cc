@@ -136,6 +136,7 @@ TEST(JsonText, HostileTextIsRefusedWithItsPlace) {
   } cases[] = {
       {"", {"F: line 1, column 0", "not valid JSON"}},
       {"{\n \"a\": }", {"F: line 2, column 7", "not valid JSON", "unexpected '}'"}},
+      {std::string("{}\n\0 {", 6), {"F: line 2, column 0", "zero byte"}},
       {"{\"a\": 1} x", {"F: line 1, column 10", "not valid JSON"}},
       {"\"\xc3\x28\"", {"F: line 1", "UTF-8"}},
       {"\"\xed\xa0\x80\"", {"F: line 1", "UTF-8"}},  // half of a surrogate pair
