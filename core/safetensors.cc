@@ -94,8 +94,9 @@ SafeTensors SafeTensors::parse(std::span<std::byte> bytes, std::shared_ptr<const
   st.source_ = std::move(source);
   uint64_t header_size = 0;
   if (bytes.size() < 8)
-    throw FileError("{}: {} bytes are too few for a safetensors file, which begins with 8",
-                    st.source_, bytes.size());
+    throw FileError(
+        "{}: {} bytes are too few for a safetensors file, which begins with 8 of length",
+        st.source_, bytes.size());
   std::memcpy(&header_size, bytes.data(), 8);
   if (header_size > kMaxHeader || header_size > bytes.size() - 8) {
     throw FileError(

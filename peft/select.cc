@@ -71,8 +71,20 @@ bool suffix_matches(std::string_view module, std::string_view entry) {
 }
 
 bool regex_matches(std::string_view module, const std::string& pattern) {
+  // Patterns come from files. libstdc++'s usual matcher takes exponential time for the likes of
+  // (a*)*b; this one does not, and knows no back-references. Compiling recurses with the length.
+#ifdef __GLIBCXX__
+  constexpr auto kSyntax = std::regex::ECMAScript | std::regex_constants::__polynomial;
+#else
+  constexpr auto kSyntax = std::regex::ECMAScript;
+#endif
+  constexpr size_t kLongest = 1000;
+  if (pattern.size() > kLongest) {
+    throw UsageError("a regular expression of {} characters is too long; at most {} are read",
+                     pattern.size(), kLongest);
+  }
   try {
-    return std::regex_match(module.begin(), module.end(), std::regex(pattern));
+    return std::regex_match(module.begin(), module.end(), std::regex(pattern, kSyntax));
   } catch (const std::regex_error& e) {
     throw UsageError("'{}' is not a regular expression: {}", pattern, e.what());
   }

@@ -23,8 +23,8 @@ std::vector<Module> modules_of(const Graph& graph);
 
 // Whether a target entry names the module: equal to it, or a suffix on a dot boundary.
 bool suffix_matches(std::string_view module, std::string_view entry);
-// The whole name against a regular expression (ECMAScript, which covers what such files use of
-// Python's); throws UsageError.
+// The whole name against a regular expression (ECMAScript without back-references, which covers
+// what such files use of Python's); throws UsageError.
 bool regex_matches(std::string_view module, const std::string& pattern);
 // The first key k of an ordered pattern dictionary for which (.*\.)?(k)$ matches from the start;
 // null where none does.

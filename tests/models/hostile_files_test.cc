@@ -140,8 +140,8 @@ TEST(ModelFile, WrongTensorsAreNamedWithBothShapes) {
 TEST(ModelFile, TokensBeyondTheModelsTablesAreRefused) {
   const ModelConfig config = load_config(bert_folder());
   std::map<std::string, Tensor> inputs;
-  auto input = [&](const std::string& name) -> Tensor& {
-    return inputs.try_emplace(name, DType::i64, Shape{1, 2}).first->second;
+  auto input = [&](const std::string& name) {
+    return &inputs.try_emplace(name, DType::i64, Shape{1, 2}).first->second;
   };
   auto error = [&](std::vector<int64_t> ids, std::vector<int64_t> types) {
     const EncoderRow row{ids, types};

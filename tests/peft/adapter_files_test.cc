@@ -73,6 +73,10 @@ TEST_F(AdapterFolder, ConfigurationsAreRefusedWithTheReason) {
       {R"({"peft_type": "LORA", "target_modules": ["nothing"]})",
        {"[\"nothing\"] matches no module", "bert.encoder.layer.0.attention.self.query"}},
       {R"({"peft_type": "LORA", "target_modules": "(query"})", {"'(query' is not a regular"}},
+      {R"({"peft_type": "LORA", "target_modules": "(.*)\\1"})", {"is not a regular"}},
+      {R"({"peft_type": "LORA", "target_modules": "(((([a-z.]*)*)*)*)*!"})", {"matches no module"}},
+      {R"({"peft_type": "LORA", "target_modules": ")" + std::string(100'000, '(') + "\"}",
+       {"of 100000 characters is too long"}},
       {R"({"peft_type": "LORA", "modules_to_save": [1]})", {"'modules_to_save'"}},
   };
   for (const auto& [config, message] : cases) {
