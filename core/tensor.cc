@@ -8,53 +8,61 @@
 namespace graft {
 namespace {
 
-double load(DType dtype, const void* bytes, int64_t i) {
-  switch (dtype) {
-    case DType::f32:
-      return static_cast<const float*>(bytes)[i];
-    case DType::f64:
-      return static_cast<const double*>(bytes)[i];
-    case DType::bf16:
-      return bf16_to_float(static_cast<const uint16_t*>(bytes)[i]);
-    case DType::f16:
-      return f16_to_float(static_cast<const uint16_t*>(bytes)[i]);
-    case DType::i32:
-      return static_cast<const int32_t*>(bytes)[i];
-    case DType::i64:
-      return static_cast<double>(static_cast<const int64_t*>(bytes)[i]);
-    case DType::u8:
-    case DType::boolean:
-      return static_cast<const uint8_t*>(bytes)[i];
+// How elements of a type stand in memory and what they mean; one loop per pair of types, so that
+// widening the weights of a large model is bound by memory.
+template <typename T>
+struct Plain {
+  using Bits = T;
+  static T load(T bits) { return bits; }
+  template <typename V>
+  static T store(V v) {
+    return static_cast<T>(v);
   }
-  return 0;
-}
+};
+struct Bf16 {
+  using Bits = uint16_t;
+  static float load(uint16_t bits) { return bf16_to_float(bits); }
+  template <typename V>
+  static uint16_t store(V v) {
+    return float_to_bf16(static_cast<float>(v));
+  }
+};
+struct F16 {
+  using Bits = uint16_t;
+  static float load(uint16_t bits) { return f16_to_float(bits); }
+  template <typename V>
+  static uint16_t store(V v) {
+    return float_to_f16(static_cast<float>(v));
+  }
+};
+struct Boolean {
+  using Bits = uint8_t;
+  static uint8_t load(uint8_t bits) { return bits; }
+  template <typename V>
+  static uint8_t store(V v) {
+    return v != 0;
+  }
+};
 
-void store(DType dtype, void* bytes, int64_t i, double v) {
+template <typename F>
+void with_type(DType dtype, F f) {
   switch (dtype) {
     case DType::f32:
-      static_cast<float*>(bytes)[i] = static_cast<float>(v);
-      break;
+      return f(Plain<float>());
     case DType::f64:
-      static_cast<double*>(bytes)[i] = v;
-      break;
+      return f(Plain<double>());
     case DType::bf16:
-      static_cast<uint16_t*>(bytes)[i] = float_to_bf16(static_cast<float>(v));
-      break;
+      return f(Bf16());
     case DType::f16:
-      static_cast<uint16_t*>(bytes)[i] = float_to_f16(static_cast<float>(v));
-      break;
+      return f(F16());
     case DType::i32:
-      static_cast<int32_t*>(bytes)[i] = static_cast<int32_t>(v);
-      break;
+      return f(Plain<int32_t>());
     case DType::i64:
-      static_cast<int64_t*>(bytes)[i] = static_cast<int64_t>(v);
-      break;
+      return f(Plain<int64_t>());
     case DType::u8:
-      static_cast<uint8_t*>(bytes)[i] = static_cast<uint8_t>(v);
-      break;
+      return f(Plain<uint8_t>());
     case DType::boolean:
-      static_cast<uint8_t*>(bytes)[i] = v != 0;
-      break;
+      return f(Boolean());
   }
 }
 
@@ -101,15 +109,15 @@ Tensor Tensor::reshaped(const Shape& shape) const {
 Tensor Tensor::cast(DType dtype) const {
   if (dtype == dtype_) return *this;
   Tensor t(dtype, shape_);
-  const bool exact_int = dtype_ == DType::i64 && (dtype == DType::i32);
-  for (int64_t i = 0, n = elements(); i < n; ++i) {
-    if (exact_int) {
-      static_cast<int32_t*>(t.bytes_)[i] =
-          static_cast<int32_t>(static_cast<const int64_t*>(bytes_)[i]);
-    } else {
-      store(dtype, t.bytes_, i, load(dtype_, bytes_, i));
-    }
-  }
+  with_type(dtype_, [&](auto from) {
+    with_type(dtype, [&](auto to) {
+      using From = decltype(from);
+      using To = decltype(to);
+      const auto* x = static_cast<const typename From::Bits*>(bytes_);
+      auto* y = static_cast<typename To::Bits*>(t.bytes_);
+      for (int64_t i = 0, n = elements(); i < n; ++i) y[i] = To::store(From::load(x[i]));
+    });
+  });
   return t;
 }
 

@@ -58,6 +58,10 @@ TEST(Tensor, CastsAndRefusesTheWrongType) {
   const Tensor t = Tensor::from<float>({2}, {1.5f, -2.0f});
   EXPECT_EQ(t.cast(DType::f64).data<double>()[0], 1.5);
   EXPECT_EQ(t.cast(DType::bf16).cast(DType::f32).data<float>()[1], -2.0f);
+  EXPECT_EQ(t.cast(DType::f16).cast(DType::i32).data<int32_t>()[1], -2);
+  EXPECT_EQ(t.cast(DType::boolean).cast(DType::f64).data<double>()[0], 1);
+  constexpr int64_t kOdd = (int64_t{1} << 31) - 1;  // more digits than a float has
+  EXPECT_EQ(Tensor::from<int64_t>({1}, {kOdd}).cast(DType::i32).data<int32_t>()[0], kOdd);
   EXPECT_THROW(t.data<int64_t>(), DtypeError);
   EXPECT_THROW(t.reshaped({3}), ShapeError);
   EXPECT_THROW(Tensor::from<float>({3}, {1.0f}), ShapeError);

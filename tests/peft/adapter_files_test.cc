@@ -2,7 +2,11 @@
 #include "peft/adapter_files.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 
 #include "core/atomic_file.h"
@@ -146,6 +150,24 @@ TEST_F(AdapterFolder, AFailedSaveLeavesTheOlderAdapterWhole) {
   EXPECT_NE(error.find("it is a folder"), std::string::npos) << error;
   EXPECT_EQ(read_file(folder_ / "adapter_model.safetensors"), weights);
   EXPECT_EQ(folder_.entries(), 2u);
+}
+
+TEST_F(AdapterFolder, AFullDiskLeavesTheOlderAdapterWhole) {
+  const std::string weights = read_file(folder_ / "adapter_model.safetensors");
+  const pid_t child = ::fork();
+  if (child == 0) {  // whose limit is its own
+    std::signal(SIGXFSZ, SIG_IGN);
+    const struct rlimit limit { 500, 500 };
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    const std::string error = error_of([&] { save(); });
+    ::_exit(error.find("make room") != std::string::npos ? 0 : 1);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(read_file(folder_ / "adapter_model.safetensors"), weights);
+  EXPECT_EQ(folder_.entries(), 2u);
+  EXPECT_EQ(load_error(), "");
 }
 
 }  // namespace
