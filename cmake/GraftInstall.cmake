@@ -2,7 +2,11 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 get_property(libraries GLOBAL PROPERTY GRAFT_LIBRARIES)
-add_custom_target(installable DEPENDS ${libraries} $<TARGET_NAME_IF_EXISTS:graft_program>)  # all but tests and benchmarks
+add_custom_target(installable)  # all but tests and benchmarks
+add_dependencies(installable ${libraries})
+if(TARGET graft_program)
+  add_dependencies(installable graft_program)
+endif()
 install(TARGETS ${libraries} graft_all EXPORT graftTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 foreach(room core kernels autograd nn peft models train)
   # Kernels are reached by the name of their op: what is below cpu/ and ref/ is nobody else's business.
