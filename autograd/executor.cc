@@ -46,7 +46,7 @@ void Executor::bind() {
       data_[b] = arena_->data() + buffer.offset;
     } else if (buffer.kind == Program::Kind::input) {
       data_[b] = inputs_.at(buffer.name).bytes();
-    } else if (buffer.kind == Program::Kind::param) {
+    } else if (buffer.kind == Program::Kind::param || buffer.kind == Program::Kind::source) {
       persistent_[b] = store_.get(buffer.name);
       data_[b] = persistent_[b].bytes();
     }

@@ -147,7 +147,9 @@ class Planner {
       if (!live_[i]) continue;
       const Node& n = p_.graph.nodes()[i];
       if (is_leaf(n)) {
-        const auto kind = n.op->name == "input" ? Program::Kind::input : Program::Kind::param;
+        const auto kind = n.op->name == "input"  ? Program::Kind::input
+                          : last_read_[i][0] < 0 ? Program::Kind::source
+                                                 : Program::Kind::param;
         p_.place[i][0] = add_buffer(kind, n.outputs[0].bytes(), n.attrs.as<NameAttrs>().name);
       } else if (p_.once[i]) {
         for (size_t k = 0; k < n.outputs.size(); ++k) {
@@ -218,9 +220,14 @@ class Planner {
       if (p_.buffers[static_cast<size_t>(b)].kind != Program::Kind::arena ||
           expiry_[static_cast<size_t>(b)] > at)
         continue;
-      // Another operand that stands in the same bytes must be the very same value.
-      const bool shared = std::ranges::any_of(
-          n.inputs, [&](Value o) { return o.valid() && o != v && buffer_of(o) == b; });
+      // Another operand that stands in the same bytes must be the very same value, and one that may
+      // be overwritten too.
+      bool shared = false;
+      for (size_t k = 0; k < n.inputs.size(); ++k) {
+        const Value o = n.inputs[k];
+        if (!o.valid() || buffer_of(o) != b) continue;
+        shared = shared || o != v || !(n.op->in_place >> k & 1);
+      }
       if (!shared) return b;
     }
     return -1;
@@ -344,7 +351,8 @@ void Planner::lay_out() {
 
   std::set<std::string> counted;  // several leaves of one name are one buffer
   for (const Program::Buffer& b : p_.buffers) {
-    const bool persistent = b.kind != Program::Kind::arena && b.kind != Program::Kind::workspace;
+    const bool persistent = b.kind == Program::Kind::input || b.kind == Program::Kind::param ||
+                            b.kind == Program::Kind::derived;
     if (persistent && counted.insert(b.name).second) p_.persistent_bytes += b.bytes;
   }
 }

@@ -39,7 +39,9 @@ MemoryParts memory_parts(const Program& program) {
   MemoryParts parts;
   std::set<std::string> counted;
   for (const Program::Buffer& b : program.buffers) {
-    if (b.kind == Program::Kind::arena || b.kind == Program::Kind::workspace) continue;
+    if (b.kind != Program::Kind::input && b.kind != Program::Kind::param &&
+        b.kind != Program::Kind::derived)
+      continue;
     if (!counted.insert(b.name).second) continue;
     if (b.kind == Program::Kind::input) {
       parts.inputs += b.bytes;

@@ -19,6 +19,7 @@ struct Program {
     input,      // written by the caller before a run
     param,      // bytes of the parameter store
     derived,    // computed once from frozen parameters (packed weights), kept in the store
+    source,     // a parameter that only derived values are computed from: no run touches it
   };
   struct Buffer {
     Kind kind = Kind::arena;
@@ -48,7 +49,7 @@ struct Program {
   std::vector<Step> steps;
 
   size_t arena_bytes = 0;       // largest end of a buffer in the arena
-  size_t persistent_bytes = 0;  // inputs, parameters, derived values
+  size_t persistent_bytes = 0;  // inputs, parameters and derived values that a run reads
   size_t live_bytes = 0;  // the most bytes alive at one step: no plan of this order needs less
   double flops = 0;       // of one run
   size_t peak_bytes() const { return persistent_bytes + arena_bytes; }

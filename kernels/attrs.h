@@ -157,6 +157,18 @@ struct ShapeAttrs {  // reshape, expand
   Shape shape;
   GRAFT_FIELDS(shape)
 };
+// fused_linear(x, w, bias?, base?): act(scale x W^T + bias + base), or with `backward` x W in place
+// of x W^T. w is W [out, in] or its panels (kernels/packed.h).
+struct FusedLinearAttrs {
+  int64_t out = 0, in = 0;  // of W, whichever way it is used
+  bool backward = false;
+  double scale = 1;
+  std::string activation = "";  // relu, gelu_erf, gelu_tanh, silu, tanh; empty: none
+  bool keep_pre = false;        // output 1 is what enters the activation
+  int64_t features() const { return backward ? out : in; }  // of x
+  int64_t columns() const { return backward ? in : out; }   // of the result
+  GRAFT_FIELDS(out, in, backward, scale, activation, keep_pre)
+};
 struct MatmulAttrs {
   bool tx = false, ty = false;
   GRAFT_FIELDS(tx, ty)

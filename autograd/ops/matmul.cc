@@ -1,6 +1,8 @@
 // Matrix products.
 #include "autograd/ops.h"
 #include "autograd/ops/families.h"
+#include "core/error.h"
+#include "kernels/packed.h"
 
 namespace graft::ops {
 namespace {
@@ -91,10 +93,50 @@ Values vjp_linear_dx(VjpCall& c) {
   return g;
 }
 
+// The forms that passes bring in after differentiation (passes/pack_weights.h,
+// passes/fuse_products.h): a frozen weight laid out for the kernels, and a product with what
+// surrounds it.
+std::vector<Type> infer_pack(const InferCall& c) {
+  c.expect_arity(1, 1);
+  c.expect_float(0);
+  c.expect(c.shape(0).rank() == 2, "w must be [out, in]");
+  return {{c.dtype(0), {PackedElements(c.shape(0)[0], c.shape(0)[1])}}};
+}
+
+std::vector<Type> infer_fused_linear(const InferCall& c) {  // x, w, bias?, base?
+  c.expect_arity(2, 4);
+  c.expect_float(0);
+  const auto& a = c.attr<FusedLinearAttrs>();
+  c.expect(c.shape(0).rank() >= 1 && c.shape(0)[-1] == a.features() && a.features() > 0,
+           fmt::format("x must have {} features", a.features()));
+  c.expect(c.dtype(0) == c.dtype(1), "x and w must have one type");
+  c.expect(c.shape(1) == Shape{a.out, a.in} || c.shape(1) == Shape{PackedElements(a.out, a.in)},
+           fmt::format("w must be [{}, {}] or {} numbers in panels", a.out, a.in,
+                       PackedElements(a.out, a.in)));
+  const Type y{c.dtype(0), c.shape(0).with(-1, a.columns())};
+  if (c.has(2)) c.expect(c.in(2) == Type{c.dtype(0), {a.columns()}}, "bias must be [columns]");
+  if (c.has(3)) c.expect(c.in(3) == y, "base must have the shape of the result");
+  return {y, a.keep_pre ? y : Type{c.dtype(0), {0}}};
+}
+double fused_linear_flops(std::span<const Type> in, std::span<const Type>, const Attrs& attrs) {
+  const auto& a = attrs.as<FusedLinearAttrs>();
+  return 2.0 * static_cast<double>(in[0].shape.elements()) * static_cast<double>(a.columns());
+}
+Values vjp_fused_linear(VjpCall& c) {
+  throw GraphError("fused_linear at '{}' has no gradient: differentiate before fusing",
+                   c.node.scope);
+}
+
 constexpr OpDef kOps[] = {
     {.name = "matmul", .infer = infer_matmul, .vjp = vjp_matmul, .flops = matmul_flops},
     {.name = "linear", .infer = infer_linear, .vjp = vjp_linear, .flops = linear_flops},
     {.name = "linear_dx", .infer = infer_linear_dx, .vjp = vjp_linear_dx, .flops = linear_dx_flops},
+    {.name = "pack", .infer = infer_pack, .flops = no_flops},
+    {.name = "fused_linear",
+     .infer = infer_fused_linear,
+     .vjp = vjp_fused_linear,
+     .flops = fused_linear_flops,
+     .in_place = 1 << 3},
 };
 
 }  // namespace

@@ -139,9 +139,10 @@ class BlockedProduct {
                          .k = k.size(),
                          .c = g_.c + i.begin * g_.ldc + p,
                          .ldc = g_.ldc,
-                         .accumulate = g_.accumulate || k.begin > 0,
+                         .base = k.begin > 0 ? g_.c : g_.base,
                          .prefetch = nullptr,
                          .prefetch_lines = 0};
+        if (tile.base != nullptr) tile.base += i.begin * g_.ldc + p;
         const int64_t columns = std::min(kPanel, j.end - p);
         if (in_place_ && columns < kPanel) {
           tile.b = packed_b_;
@@ -164,6 +165,7 @@ class BlockedProduct {
       }
       tile.b += width;
       tile.c += width;
+      if (tile.base != nullptr) tile.base += width;
     }
   }
 
@@ -171,9 +173,12 @@ class BlockedProduct {
     float whole[kMostTileRows * kPanel];
     float* c = tile.c;
     const int64_t ldc = tile.ldc, width = f_.tile_columns;
-    if (tile.accumulate) {
+    if (tile.base != nullptr) {
       std::memset(whole, 0, sizeof(float) * static_cast<size_t>(rows * width));
-      for (int64_t i = 0; i < rows; ++i) std::copy_n(c + i * ldc, columns, whole + i * width);
+      for (int64_t i = 0; i < rows; ++i) {
+        std::copy_n(tile.base + i * ldc, columns, whole + i * width);
+      }
+      tile.base = whole;
     }
     tile.c = whole;
     tile.ldc = width;
@@ -200,7 +205,8 @@ void DotCell(const GemmKernels& f, const GemmArgs& g, Range i, float* scratch) {
     ldb = g.k;
   }
   f.dot({g.a.data + i.begin * g.a.stride, b, g.a.stride, ldb, i.size(), g.n, g.k,
-         g.c + i.begin * g.ldc, g.ldc, g.accumulate, g.alpha});
+         g.c + i.begin * g.ldc, g.ldc, g.base == nullptr ? nullptr : g.base + i.begin * g.ldc,
+         g.alpha});
   FinishTile(f, g, i.begin, 0, i.size(), g.n);
 }
 
@@ -213,11 +219,11 @@ void SwappedCell(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, 
   s.b.data += i.begin;
   s.b.layout = MatrixLayout::rows;
   s.ldc = i.size();
-  s.accumulate = g.accumulate;
   s.alpha = g.alpha;
-  if (g.accumulate) {
+  if (g.base != nullptr) {
+    s.base = transposed;
     for (int64_t r = i.begin; r < i.end; ++r) {
-      for (int64_t j = 0; j < g.n; ++j) transposed[j * s.ldc + r - i.begin] = g.c[r * g.ldc + j];
+      for (int64_t j = 0; j < g.n; ++j) transposed[j * s.ldc + r - i.begin] = g.base[r * g.ldc + j];
     }
   }
   BlockedProduct(f, s, plan, {0, s.m}, {0, s.n}, scratch).Run();
@@ -232,9 +238,12 @@ void RunCell(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, int6
   const int64_t row = cell / plan.column_cells, column = cell % plan.column_cells;
   switch (plan.path) {
     case GemmPath::none: {
-      const Range i = {0, g.m};
-      for (int64_t r = 0; r < g.m && !g.accumulate; ++r) std::fill_n(g.c + r * g.ldc, g.n, 0.0f);
-      return FinishTile(f, g, 0, 0, i.size(), g.n);
+      for (int64_t r = 0; r < g.m; ++r) {
+        float* c = g.c + r * g.ldc;
+        if (g.base == nullptr) std::fill_n(c, g.n, 0.0f);
+        if (g.base != nullptr && g.base != g.c) std::copy_n(g.base + r * g.ldc, g.n, c);
+      }
+      return FinishTile(f, g, 0, 0, g.m, g.n);
     }
     case GemmPath::dot:
       return DotCell(f, g, Part(g.m, 4, row, plan.row_cells), scratch);
@@ -289,6 +298,7 @@ void BatchedGemm(const GemmArgs& args, const GemmBatch& batch, void* workspace,
         g.a.data += item * batch.a_stride;
         g.b.data += item * batch.b_stride;
         g.c += item * batch.c_stride;
+        if (g.base != nullptr) g.base += item * batch.c_stride;
         if (g.epilogue.pre != nullptr) g.epilogue.pre += item * batch.c_stride;
         RunCell(f, g, plan, u % cells, scratch + static_cast<size_t>(t) * plan.thread_floats);
       }
@@ -297,7 +307,7 @@ void BatchedGemm(const GemmArgs& args, const GemmBatch& batch, void* workspace,
 }
 
 size_t PackedBytes(int64_t k, int64_t n) {
-  return static_cast<size_t>((n + kPanel - 1) / kPanel * kPanel * k) * sizeof(float);
+  return static_cast<size_t>(PackedElements(n, k)) * sizeof(float);
 }
 
 void PackWeight(const GemmOperand& b, int64_t k, int64_t n, float* packed) {

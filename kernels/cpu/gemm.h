@@ -1,7 +1,8 @@
-// Matrix products in fp32: C = alpha A B (+ C), then bias and activation while the result is hot.
+// Matrix products in fp32: C = alpha A B (+ base), then bias and activation while the result is
+// hot.
 //
 // Numbers. Except in thin products (see kThinColumns), every element of C is one chain of fused
-// multiply-adds in the order of k, started from zero or from C. Its bits depend on its row of A,
+// multiply-adds in the order of k, started from zero or from base. Its bits depend on its row of A,
 // its column of B and the instruction set, and on nothing else: not on m or n, the number of
 // threads, block sizes, or whether B was packed before. Thin products sum in lanes instead; their
 // bits do not depend on m or the number of threads either.
@@ -48,13 +49,13 @@ struct GemmEpilogue {
   float* pre = nullptr;  // if given: what enters the activation, laid out as C
 };
 
-// C [m, n] = alpha A [m, k] B [k, n] (+ C). C may overlap neither A nor B.
+// C [m, n] = alpha A [m, k] B [k, n] (+ base). C may overlap neither A nor B.
 struct GemmArgs {
   int64_t m = 0, n = 0, k = 0;
   GemmOperand a, b;
   float* c = nullptr;
   int64_t ldc = 0;
-  bool accumulate = false;
+  const float* base = nullptr;  // laid out as C, and may be C itself; null: zero
   float alpha = 1;
   GemmEpilogue epilogue;
 };

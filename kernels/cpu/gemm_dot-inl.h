@@ -53,7 +53,7 @@ HWY_INLINE void DotStore(const DotArgs& p, const DotRow& r, float* c) {
   const TileTag d;
   const auto put = [&](TileVec sum, float* out) HWY_ATTR {
     const float value = p.alpha * hn::GetLane(hn::SumOfLanes(d, sum));
-    *out = p.accumulate ? *out + value : value;
+    *out = p.base == nullptr ? value : p.base[out - p.c] + value;
   };
   put(r.s0, c);
   if constexpr (kN > 1) put(r.s1, c + 1);

@@ -4,14 +4,16 @@
 #include <cstdint>
 
 #include "kernels/cpu/gemm.h"
+#include "kernels/packed.h"
 
 namespace graft::cpu {
 
 // Columns of a packed panel: two vectors of AVX-512, four of AVX2.
-inline constexpr int64_t kPanel = 32;
+inline constexpr int64_t kPanel = kPanelColumns;
 inline constexpr int kMostTileRows = 14;
 
-// C tile (+)= a b. `a` is packed: element (r, k) at a[k * rows + r] with the tile's own row count.
+// C tile = a b (+ base). `a` is packed: element (r, k) at a[k * rows + r] with the tile's own row
+// count.
 struct TileArgs {
   const float* a;
   const float* b;
@@ -19,7 +21,7 @@ struct TileArgs {
   int64_t k;
   float* c;
   int64_t ldc;
-  bool accumulate;
+  const float* base;      // laid out as c; null: zero
   const float* prefetch;  // fetched into L2 on the side, `prefetch_lines` lines per two k; or null
   int prefetch_lines;
 };
@@ -33,14 +35,14 @@ struct PackArgs {
   float* out;
 };
 
-// c[i][j] (+)= alpha * sum over k of a[i][k] b[j][k].
+// c[i][j] = alpha * sum over k of a[i][k] b[j][k] (+ base[i][j]).
 struct DotArgs {
   const float *a, *b;
   int64_t lda, ldb;
   int64_t m, n, k;
   float* c;
   int64_t ldc;
-  bool accumulate;
+  const float* base;  // laid out as c; null: zero
   float alpha;
 };
 

@@ -129,8 +129,8 @@ HWY_INLINE void Step(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b,
 template <int kM, bool kPrefetch>
 HWY_INLINE void Run(const TileArgs& t) {
   Accumulators<kM> tile;
-  if (t.accumulate) {
-    LoadTile(t.c, t.ldc, tile);
+  if (t.base != nullptr) {
+    LoadTile(t.base, t.ldc, tile);
   } else {
     ClearTile(t.c, t.ldc, tile);
   }

@@ -87,9 +87,54 @@ void LinearDx(const KernelCall& c) {
   Gemm(args, c.workspace, c.workspace_bytes);
 }
 
+void Pack(const KernelCall& c) {
+  const int64_t out = c.in(0).shape[0], in = c.in(0).shape[1];
+  PackWeight(GemmOperand::cols(c.in(0).as<float>(), in), in, out, c.out().as<float>());
+}
+
+// W as the right operand of fused_linear.
+GemmOperand WeightOperand(const FusedLinearAttrs& a, const View& w) {
+  const auto* data = static_cast<const float*>(w.data);
+  if (w.shape.rank() == 1)
+    return a.backward ? GemmOperand::panels_transposed(data) : GemmOperand::panels(data);
+  return a.backward ? GemmOperand::rows(data, a.in) : GemmOperand::cols(data, a.in);
+}
+
+size_t FusedLinearWorkspace(const KernelCall& c) {
+  const auto& a = c.attr<FusedLinearAttrs>();
+  return GemmWorkspaceBytes(c.in(0).elements() / a.features(), a.columns(), a.features(),
+                            MatrixLayout::rows, WeightOperand(a, c.in(1)).layout, num_threads());
+}
+
+Activation ActivationOf(std::string_view name) {
+  if (name == "relu") return Activation::relu;
+  if (name == "gelu_erf") return Activation::gelu_erf;
+  if (name == "gelu_tanh") return Activation::gelu_tanh;
+  if (name == "silu") return Activation::silu;
+  if (name == "tanh") return Activation::tanh;
+  return Activation::none;
+}
+
+void FusedLinear(const KernelCall& c) {
+  const auto& a = c.attr<FusedLinearAttrs>();
+  GemmArgs args{.m = c.in(0).elements() / a.features(), .n = a.columns(), .k = a.features()};
+  args.a = GemmOperand::rows(c.in(0).as<float>(), a.features());
+  args.b = WeightOperand(a, c.in(1));
+  args.c = c.out().as<float>();
+  args.ldc = a.columns();
+  args.alpha = static_cast<float>(a.scale);
+  if (c.has(2)) args.epilogue.bias = c.in(2).as<float>();
+  if (c.has(3)) args.base = c.in(3).as<float>();
+  args.epilogue.activation = ActivationOf(a.activation);
+  if (a.keep_pre) args.epilogue.pre = c.out(1).as<float>();
+  Gemm(args, c.workspace, c.workspace_bytes);
+}
+
 constexpr KernelEntry kKernels[] = {{"matmul", Matmul, MatmulWorkspace},
                                     {"linear", Linear, LinearWorkspace},
-                                    {"linear_dx", LinearDx, LinearDxWorkspace}};
+                                    {"linear_dx", LinearDx, LinearDxWorkspace},
+                                    {"pack", Pack},
+                                    {"fused_linear", FusedLinear, FusedLinearWorkspace}};
 
 }  // namespace
 

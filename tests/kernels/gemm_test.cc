@@ -72,25 +72,27 @@ TEST_P(GemmOnTarget, EveryRemainder) {
   }
 }
 
-TEST_P(GemmOnTarget, AddsToCAndScales) {
+TEST_P(GemmOnTarget, AddsBaseAndScales) {
   const TargetScope scope(target());
   for (const auto& [m, n, k] : {std::tuple{1, 5, 9}, {13, 9, 300}, {29, 65, 40}, {70, 100, 600}}) {
     Matrix a(m, k, 3), b(k, n, 4), before(m, n, 5);
     const Reference reference(a, b);
-    Output c(m, n);
-    c.fill(before);
-    checked_gemm({.m = m,
-                  .n = n,
-                  .k = k,
-                  .a = a.operand(a_layout(), m, k, 1),
-                  .b = b.operand(b_layout(), k, n, 2),
-                  .accumulate = true,
-                  .alpha = -0.75f},
-                 c);
-    for (int64_t i = 0; i < m; ++i) {
-      for (int64_t j = 0; j < n; ++j) {
-        const double expected = static_cast<double>(before.at(i, j)) - 0.75 * reference.at(i, j);
-        ASSERT_NEAR(c.at(i, j), expected, reference.bound(i, j, k, 1));
+    for (const bool in_place : {true, false}) {
+      Output c(m, n), base(m, n);
+      (in_place ? c : base).fill(before);
+      checked_gemm({.m = m,
+                    .n = n,
+                    .k = k,
+                    .a = a.operand(a_layout(), m, k, 1),
+                    .b = b.operand(b_layout(), k, n, 2),
+                    .base = (in_place ? c : base).data(),
+                    .alpha = -0.75f},
+                   c);
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t j = 0; j < n; ++j) {
+          const double expected = static_cast<double>(before.at(i, j)) - 0.75 * reference.at(i, j);
+          ASSERT_NEAR(c.at(i, j), expected, reference.bound(i, j, k, 1));
+        }
       }
     }
   }
@@ -164,7 +166,7 @@ TEST_P(GemmOnTarget, BitsDependOnNeitherThreadsNorRows) {
                     .k = k,
                     .a = a.operand(a_layout(), rows, k),
                     .b = b_operand,
-                    .accumulate = true,
+                    .base = c.data(),
                     .alpha = 0.7f},
                    c);
     };
@@ -279,8 +281,11 @@ TEST(Gemm, EmptyProducts) {
   checked_gemm({.m = 4, .n = 6, .k = 0, .a = a_operand, .b = b_operand}, c);
   for (int64_t j = 0; j < 6; ++j) EXPECT_EQ(c.at(3, j), 0.0f);
   c.fill(before);
-  checked_gemm({.m = 4, .n = 6, .k = 0, .a = a_operand, .b = b_operand, .accumulate = true}, c);
+  checked_gemm({.m = 4, .n = 6, .k = 0, .a = a_operand, .b = b_operand, .base = c.data()}, c);
   for (int64_t j = 0; j < 6; ++j) EXPECT_EQ(c.at(2, j), before.at(2, j));
+  Output other(4, 6);
+  checked_gemm({.m = 4, .n = 6, .k = 0, .a = a_operand, .b = b_operand, .base = c.data()}, other);
+  for (int64_t j = 0; j < 6; ++j) EXPECT_EQ(other.at(2, j), before.at(2, j));
 }
 
 TEST(Gemm, WorkspaceForFewerThreadsIsEnough) {

@@ -1,0 +1,13 @@
+// Everything that makes a finished graph cheaper to run without changing what it computes. Called
+// once, between differentiation and planning, for every program: steps, evaluation, embedding.
+#pragma once
+
+#include "autograd/graph.h"
+
+namespace graft {
+
+// Dead code out, products fused with their surroundings (fuse_products.h), frozen weights packed
+// (pack_weights.h). Results differ by rounding only.
+Graph optimize(const Graph& graph);
+
+}  // namespace graft
