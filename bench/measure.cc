@@ -1,0 +1,138 @@
+// The ceiling per instruction set, and the rounds.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "bench/measure.cc"
+#include "bench/measure.h"
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include "core/parallel.h"
+#include "core/tensor.h"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/gemm_tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::bench::HWY_NAMESPACE {
+namespace tile = cpu::HWY_NAMESPACE::gemm;
+
+// `repeats` times the sum over k of a column of a times a row of b, in registers. Returns the
+// multiply-adds of one k.
+int64_t MultiplyAdds(const float* a, const float* b, int64_t k, int64_t repeats, float* out) {
+  tile::Accumulators<tile::kRows> sums;
+  tile::ClearTile(out, tile::kColumns, sums);
+  for (int64_t r = 0; r < repeats; ++r) {
+#pragma GCC unroll 1
+    for (int64_t i = 0; i < k; i += 2) {
+      tile::Step(a + i * tile::kRows, b + i * tile::kColumns, sums);
+      tile::Step(a + (i + 1) * tile::kRows, b + (i + 1) * tile::kColumns, sums);
+    }
+  }
+  tile::StoreTile(sums, out, tile::kColumns);
+  return int64_t{tile::kRows} * tile::kColumns;
+}
+
+}  // namespace graft::bench::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft::bench {
+HWY_EXPORT(MultiplyAdds);
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Operands of 128 k: 14 x 128 and 128 x 32 floats are 23 KB, in any L1.
+constexpr int64_t kDepth = 128;
+
+}  // namespace
+
+double ceiling(int threads, double seconds) {
+  struct Operands {
+    alignas(64) float a[16 * kDepth], b[32 * kDepth], out[16 * 32];
+  };
+  static std::vector<Operands> operands(static_cast<size_t>(std::thread::hardware_concurrency()));
+  const auto run = GRAFT_DISPATCH(MultiplyAdds);
+  constexpr int64_t kRepeats = 400;
+  const int before = num_threads();
+  set_num_threads(threads);
+  double best = 0;
+  const auto start = Clock::now();
+  do {
+    int64_t per_k = 0;
+    const auto turn = Clock::now();
+    parallel_for(threads, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        Operands& o = operands[static_cast<size_t>(t)];
+        const int64_t n = run(o.a, o.b, kDepth, kRepeats, o.out);
+        if (t == 0) per_k = n;
+      }
+    });
+    const double flops = 2.0 * static_cast<double>(per_k * kDepth * kRepeats * threads);
+    best = std::max(best, flops / since(turn));
+  } while (since(start) < seconds);
+  set_num_threads(before);
+  return best;
+}
+
+std::string machine() {
+  std::string name = "unknown processor";
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.starts_with("model name")) {
+      name = line.substr(line.find(':') + 2);
+      break;
+    }
+  }
+  const int64_t targets = hwy::SupportedTargets();
+  const int64_t best = targets & -targets;  // better targets have lower bits
+  return name + ", " + hwy::TargetName(best) + ", " +
+         std::to_string(std::thread::hardware_concurrency()) + " cores";
+}
+
+double median(std::vector<double> x) {
+  if (x.empty()) return 0;
+  std::ranges::sort(x);
+  return x[x.size() / 2];
+}
+
+std::vector<Result> interleaved(const std::vector<Candidate>& candidates, int threads, int rounds,
+                                double least_seconds) {
+  const int before = num_threads();
+  set_num_threads(threads);
+  std::vector<int64_t> repeats;
+  for (const Candidate& c : candidates) {  // warms up, too
+    c.run();
+    const auto start = Clock::now();
+    c.run();
+    repeats.push_back(1 + static_cast<int64_t>(least_seconds / since(start)));
+  }
+  std::vector<std::vector<double>> seconds(candidates.size()), shares(candidates.size());
+  for (int round = 0; round < rounds; ++round) {
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      const double top = ceiling(threads);
+      const auto start = Clock::now();
+      for (int64_t r = 0; r < repeats[i]; ++r) candidates[i].run();
+      const double each = since(start) / static_cast<double>(repeats[i]);
+      seconds[i].push_back(each);
+      shares[i].push_back(candidates[i].flops / each / top);
+    }
+  }
+  set_num_threads(before);
+  std::vector<Result> results;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const double s = median(seconds[i]);
+    results.push_back({s, candidates[i].flops / s, median(shares[i]), std::ranges::max(shares[i])});
+  }
+  return results;
+}
+
+}  // namespace graft::bench
+#endif  // HWY_ONCE

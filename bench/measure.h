@@ -1,0 +1,38 @@
+// Measuring on a machine that others use too: candidates take turns, and each is compared with the
+// machine's own ceiling a moment before. Shares survive a changing clock; seconds do not.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace graft::bench {
+
+// Multiply-adds of the largest register tile with operands from L1, on `threads` threads at once:
+// operations per second of about `seconds` of work. No matrix product can be faster.
+double ceiling(int threads, double seconds = 0.004);
+
+// Name of the processor, instruction set that the kernels chose, cores.
+std::string machine();
+
+double median(std::vector<double> x);
+
+struct Candidate {
+  std::string name;
+  double flops = 0;
+  std::function<void()> run;
+};
+
+struct Result {
+  double seconds = 0;          // median of one run
+  double rate = 0;             // median of operations per second
+  double share = 0, best = 0;  // of the ceiling: median and largest over the rounds
+};
+
+// Runs the candidates in turn for `rounds` rounds with `threads` threads; each turn lasts at least
+// `least_seconds`.
+std::vector<Result> interleaved(const std::vector<Candidate>& candidates, int threads, int rounds,
+                                double least_seconds = 0.01);
+
+}  // namespace graft::bench

@@ -1,0 +1,191 @@
+// The passes between differentiation and planning, on whole training steps: what they compute is
+// what the plain step computes, and a planned step allocates nothing.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "autograd/evaluate.h"
+#include "autograd/executor.h"
+#include "autograd/op.h"
+#include "autograd/passes/optimize.h"
+#include "autograd/planner.h"
+#include "core/parallel.h"
+#include "models/encoder.h"
+#include "peft/method.h"
+#include "tests/support/golden.h"
+#include "train/step.h"
+
+// ---- every allocation of the process is counted: operator new, and malloc where the C library
+// lets a program put its own in front of it.
+namespace {
+std::atomic<int64_t> g_allocations{0};
+}
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
+extern "C" {
+void* __libc_malloc(size_t);            // NOLINT
+void* __libc_calloc(size_t, size_t);    // NOLINT
+void* __libc_realloc(void*, size_t);    // NOLINT
+void* __libc_memalign(size_t, size_t);  // NOLINT
+void* malloc(size_t n) noexcept {
+  ++g_allocations;
+  return __libc_malloc(n);
+}
+void* calloc(size_t n, size_t size) noexcept {
+  ++g_allocations;
+  return __libc_calloc(n, size);
+}
+void* realloc(void* p, size_t n) noexcept {
+  ++g_allocations;
+  return __libc_realloc(p, n);
+}
+void* aligned_alloc(size_t alignment, size_t n) noexcept {
+  ++g_allocations;
+  return __libc_memalign(alignment, n);
+}
+}
+#else
+void* operator new(size_t n) {
+  ++g_allocations;
+  if (void* p = std::malloc(n)) return p;
+  throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, size_t) noexcept { std::free(p); }
+#endif
+
+namespace graft::testing {
+namespace {
+
+constexpr int64_t kBatch = 3, kLength = 8;
+
+struct Step {
+  explicit Step(const std::string& method_name, int64_t parts = 1) {
+    const std::string folder = golden_dir() + "/models/bert_cls";
+    config = load_config(folder);
+    config.hidden = 24;
+    const peft::Method& method = peft::find_method(method_name);
+    Json given = {{"modules_to_save", {"classifier"}}};
+    if (method_name == "lora") given["target_modules"] = {"query", "value", "dense"};
+    const Json complete = peft::complete_config(method, given);
+    virtual_tokens = peft::virtual_tokens(method, complete);
+    const Graph base = build_encoder(config, {.batch = kBatch,
+                                              .length = kLength + virtual_tokens,
+                                              .head = Head::mean_pooled,
+                                              .labels = 3});
+    std::vector<MicroBatch> micro;
+    for (int64_t k = 0; k < parts; ++k) {
+      micro.push_back({peft::apply(base, method, complete, {.training = true}),
+                       1 / static_cast<double>(parts)});
+    }
+    graph = training_step(micro, 3, {}, 1e-2);
+    load_parameters(folder, micro[0].adapted.graph, store);
+    peft::initialize(micro[0].adapted, store, 7);
+    store.initialize(graph, 7);
+    for (const Param& p : graph.params()) {
+      if (store.contains(p.name)) store.set(p.name, store.get(p.name).clone());
+    }
+    fill(parts);
+  }
+
+  void fill(int64_t parts) {
+    for (const Node& n : graph.nodes()) {
+      if (n.op->name != "input") continue;
+      inputs[n.attrs.as<NameAttrs>().name] = Tensor(n.outputs[0].dtype, n.outputs[0].shape);
+    }
+    std::vector<std::vector<int64_t>> ids(kBatch);
+    for (int64_t k = 0; k < parts; ++k) {
+      const std::string suffix = part_suffix(static_cast<size_t>(k), static_cast<size_t>(parts));
+      std::vector<EncoderRow> rows;
+      for (int64_t r = 0; r < kBatch; ++r) {
+        auto& row = ids[static_cast<size_t>(r)];
+        row.clear();
+        for (int64_t t = 0; t < kLength - r; ++t) row.push_back(1 + (17 * r + 5 * t + 31 * k) % 90);
+        rows.push_back({row, {}});
+        inputs.at("labels" + suffix).data<int64_t>()[r] = r;
+      }
+      fill_encoder_inputs(
+          config, rows, kLength, virtual_tokens,
+          [&](const std::string& name) -> Tensor& { return inputs.at(name + suffix); });
+    }
+  }
+
+  ModelConfig config;
+  int64_t virtual_tokens = 0;
+  Graph graph;
+  ParamStore store;
+  Inputs inputs;
+};
+
+int64_t count(const Graph& graph, std::string_view op) {
+  return std::ranges::count_if(graph.nodes(), [&](const Node& n) { return n.op->name == op; });
+}
+
+// In double, where rounding cannot hide a wrong rewrite, and in float.
+TEST(OptimizedStep, ComputesWhatThePlainStepDoes) {
+  for (const peft::Method& method : peft::all_methods()) {
+    SCOPED_TRACE(method.name);
+    Step step{std::string(method.name)};
+    const Graph fast = optimize(step.graph);
+    EXPECT_GT(count(fast, "fused_linear"), 0);
+    for (const Backend backend : {Backend::ref, Backend::cpu}) {
+      const bool exact = backend == Backend::ref;
+      const Evaluation want = evaluate(step.graph, step.inputs, step.store, backend);
+      const Evaluation got = evaluate(fast, step.inputs, step.store, backend);
+      EXPECT_EQ(mismatch(got.outputs.at("loss"), want.outputs.at("loss"), exact ? 1e-11 : 1e-5,
+                         exact ? 1e-12 : 1e-6),
+                "");
+      if (!exact) continue;  // Adam divides by the size of a gradient: rounding decides its sign
+      for (const auto& [name, t] : want.assigned) {
+        EXPECT_EQ(mismatch(got.assigned.at(name), t, 1e-7, 1e-9), "") << name;
+      }
+    }
+  }
+}
+
+TEST(OptimizedStep, LoraLeavesNoSumsOrFactorsBetweenProducts) {
+  Step step("lora", 2);
+  const Graph fast = optimize(step.graph);
+  EXPECT_EQ(count(fast, "linear_dx"), 0) << to_text(fast);
+  EXPECT_EQ(count(fast, "gelu_erf"), 0);
+  const auto program = std::make_shared<const Program>(plan(fast));
+  EXPECT_LT(count(fast, "add"), count(step.graph, "add") / 3);
+  // The plan stays true to the byte, and nothing weighs twice.
+  Executor e(program, step.store);
+  e.set_poison(true);
+  for (const auto& [name, t] : step.inputs) e.set_input(name, t);
+  const Evaluation want = evaluate(program->graph, step.inputs, step.store);
+  e.run();
+  EXPECT_EQ(e.high_water_bytes(), program->arena_bytes);
+  for (const auto& [name, t] : want.outputs) {
+    EXPECT_EQ(std::memcmp(e.output(name).bytes(), t.bytes(), t.size_bytes()), 0) << name;
+  }
+  for (const auto& [name, t] : want.assigned) {
+    EXPECT_EQ(std::memcmp(step.store.get(name).bytes(), t.bytes(), t.size_bytes()), 0) << name;
+  }
+}
+
+TEST(OptimizedStep, AllocatesNothingAfterTheFirstRun) {
+  const int before = num_threads();
+  set_num_threads(2);
+  for (const char* method : {"lora", "full", "houlsby", "ia3", "dora", "prefix_tuning"}) {
+    SCOPED_TRACE(method);
+    Step step(method);
+    const auto program = std::make_shared<const Program>(plan(optimize(step.graph)));
+    Executor e(program, step.store);
+    for (const auto& [name, t] : step.inputs) e.set_input(name, t);
+    e.run();
+    const int64_t start = g_allocations;
+    for (int i = 0; i < 3; ++i) e.run();
+    EXPECT_EQ(g_allocations - start, 0);
+  }
+  // The counter counts.
+  const int64_t start = g_allocations;
+  const std::unique_ptr<int> one(new int(1));
+  EXPECT_EQ(g_allocations - start, 1);
+  set_num_threads(before);
+}
+
+}  // namespace
+}  // namespace graft::testing
