@@ -3,8 +3,9 @@
 #define HWY_TARGET_INCLUDE "bench/measure.cc"
 #include "bench/measure.h"
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 #include <thread>
 
@@ -23,7 +24,7 @@ namespace tile = cpu::HWY_NAMESPACE::gemm;
 // multiply-adds of one k.
 int64_t MultiplyAdds(const float* a, const float* b, int64_t k, int64_t repeats, float* out) {
   tile::Accumulators<tile::kRows> sums;
-  tile::ClearTile(out, tile::kColumns, sums);
+  tile::ClearTile(sums);
   for (int64_t r = 0; r < repeats; ++r) {
 #pragma GCC unroll 1
     for (int64_t i = 0; i < k; i += 2) {
@@ -44,9 +45,12 @@ HWY_EXPORT(MultiplyAdds);
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-double since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+// Seconds, of the wall; on one thread of the processor instead, which does not count what others
+// run in between.
+double now(int threads) {
+  timespec t;
+  clock_gettime(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 // Operands of 128 k: 14 x 128 and 128 x 32 floats are 23 KB, in any L1.
@@ -64,10 +68,10 @@ double ceiling(int threads, double seconds) {
   const int before = num_threads();
   set_num_threads(threads);
   double best = 0;
-  const auto start = Clock::now();
+  const double start = now(threads);
   do {
     int64_t per_k = 0;
-    const auto turn = Clock::now();
+    const double turn = now(threads);
     parallel_for(threads, 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         Operands& o = operands[static_cast<size_t>(t)];
@@ -76,8 +80,8 @@ double ceiling(int threads, double seconds) {
       }
     });
     const double flops = 2.0 * static_cast<double>(per_k * kDepth * kRepeats * threads);
-    best = std::max(best, flops / since(turn));
-  } while (since(start) < seconds);
+    best = std::max(best, flops / (now(threads) - turn));
+  } while ((now(threads) - start) < seconds);
   set_num_threads(before);
   return best;
 }
@@ -110,17 +114,17 @@ std::vector<Result> interleaved(const std::vector<Candidate>& candidates, int th
   std::vector<int64_t> repeats;
   for (const Candidate& c : candidates) {  // warms up, too
     c.run();
-    const auto start = Clock::now();
+    const double start = now(threads);
     c.run();
-    repeats.push_back(1 + static_cast<int64_t>(least_seconds / since(start)));
+    repeats.push_back(1 + static_cast<int64_t>(least_seconds / (now(threads) - start)));
   }
   std::vector<std::vector<double>> seconds(candidates.size()), shares(candidates.size());
   for (int round = 0; round < rounds; ++round) {
     for (size_t i = 0; i < candidates.size(); ++i) {
       const double top = ceiling(threads);
-      const auto start = Clock::now();
+      const double start = now(threads);
       for (int64_t r = 0; r < repeats[i]; ++r) candidates[i].run();
-      const double each = since(start) / static_cast<double>(repeats[i]);
+      const double each = (now(threads) - start) / static_cast<double>(repeats[i]);
       seconds[i].push_back(each);
       shares[i].push_back(candidates[i].flops / each / top);
     }

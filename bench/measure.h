@@ -1,5 +1,6 @@
 // Measuring on a machine that others use too: candidates take turns, and each is compared with the
-// machine's own ceiling a moment before. Shares survive a changing clock; seconds do not.
+// machine's own ceiling a moment before. Shares survive a changing clock; seconds do not. One
+// thread is timed by the processor time that it got, several by the wall.
 #pragma once
 
 #include <cstdint>

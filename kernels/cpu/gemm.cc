@@ -95,9 +95,8 @@ class BlockedProduct {
       const Range j = {columns_.begin + nb * plan_.nc,
                        std::min(columns_.end, columns_.begin + (nb + 1) * plan_.nc)};
       float* a = packed_a_ + (plan_.k_outer ? 0 : k.begin * rows_.size());
-      if (nb == 0) PackA(k, a);
       const BlockOfB b = PrepareB(k, j);
-      Multiply(k, j, a, b);
+      Multiply(k, j, a, b, nb == 0);
     }
   }
 
@@ -105,13 +104,6 @@ class BlockedProduct {
   Range RowTile(int64_t t) const {
     return {rows_.begin + rows_.size() * t / row_tiles_,
             rows_.begin + rows_.size() * (t + 1) / row_tiles_};
-  }
-
-  void PackA(Range k, float* out) {
-    for (int64_t t = 0; t < row_tiles_; ++t) {
-      const Range i = RowTile(t);
-      PackTileOfA(f_, g_, i.begin, i.size(), k, out + (i.begin - rows_.begin) * k.size());
-    }
   }
 
   BlockOfB PrepareB(Range k, Range j) {
@@ -129,20 +121,31 @@ class BlockedProduct {
     return {packed_b_, kPanel, k.size() * kPanel};
   }
 
-  void Multiply(Range k, Range j, const float* a, const BlockOfB& b) {
+  // A row tile of A is packed just before its first use, while it is on its way to L1 anyway.
+  void Multiply(Range k, Range j, float* a, const BlockOfB& b, bool pack_a) {
+    const bool first = k.begin == 0;
     for (int64_t t = 0; t < row_tiles_; ++t) {
       const Range i = RowTile(t);
+      float* tile_a = a + (i.begin - rows_.begin) * k.size();
+      if (pack_a) PackTileOfA(f_, g_, i.begin, i.size(), k, tile_a);
       for (int64_t p = j.begin; p < j.end; p += kPanel) {
-        TileArgs tile = {.a = a + (i.begin - rows_.begin) * k.size(),
+        TileArgs tile = {.a = tile_a,
                          .b = b.data + (p - j.begin) / kPanel * b.panel_step,
                          .b_step = b.step,
                          .k = k.size(),
                          .c = g_.c + i.begin * g_.ldc + p,
                          .ldc = g_.ldc,
-                         .base = k.begin > 0 ? g_.c : g_.base,
+                         .base = first ? g_.base : g_.c,
+                         .next = nullptr,
                          .prefetch = nullptr,
                          .prefetch_lines = 0};
         if (tile.base != nullptr) tile.base += i.begin * g_.ldc + p;
+        // The tile after this one, to its right or below.
+        const float* next = first && g_.base != nullptr ? g_.base : g_.c;
+        const bool last = p + kPanel >= j.end;
+        if (!last || t + 1 < row_tiles_)
+          tile.next = next + (last ? i.end : i.begin) * g_.ldc + (last ? j.begin : p + kPanel);
+        if (plan_.prefetch) FetchAhead(tile, t, b.data + (k.end - k.begin) * kPanel);
         const int64_t columns = std::min(kPanel, j.end - p);
         if (in_place_ && columns < kPanel) {
           tile.b = packed_b_;
@@ -152,6 +155,15 @@ class BlockedProduct {
         if (k.end == g_.k) FinishTile(f_, g_, i.begin, p, i.size(), columns);
       }
     }
+  }
+
+  // Each row tile fetches its part of the block of B after this one: four lines per two k in all.
+  void FetchAhead(TileArgs& tile, int64_t row_tile, const float* next_block) const {
+    constexpr int kFloatsPerLine = 16, kLines = 2 * kPanel / kFloatsPerLine;
+    const int64_t lines = (kLines + row_tiles_ - 1) / row_tiles_;
+    if (row_tile * lines >= kLines) return;
+    tile.prefetch_lines = static_cast<int>(lines);
+    tile.prefetch = next_block + row_tile * lines * kFloatsPerLine * (tile.k / 2);
   }
 
   // A row tile against one panel, which may be several tiles wide and may have padding at the end.

@@ -22,6 +22,7 @@ struct TileArgs {
   float* c;
   int64_t ldc;
   const float* base;      // laid out as c; null: zero
+  const float* next;      // what the next tile begins with: fetched into L1 on the side; or null
   const float* prefetch;  // fetched into L2 on the side, `prefetch_lines` lines per two k; or null
   int prefetch_lines;
 };

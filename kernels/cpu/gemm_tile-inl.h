@@ -91,13 +91,20 @@ HWY_INLINE void LoadTile(const float* HWY_RESTRICT c, int64_t ldc, Accumulators<
 }
 
 template <int kM>
-HWY_INLINE void ClearTile(const float* HWY_RESTRICT c, int64_t ldc, Accumulators<kM>& tile) {
+HWY_INLINE void ClearTile(Accumulators<kM>& tile) {
   if constexpr (kM > 0) {
-    // The lines are written at the end; fetch them meanwhile.
+    Clear(tile.head);
+    ClearTile(tile.tail);
+  }
+}
+
+// The lines of a tile.
+template <int kM>
+HWY_INLINE void FetchTile(const float* c, int64_t ldc) {
+  if constexpr (kM > 0) {
     hwy::Prefetch(c);
     hwy::Prefetch(c + kColumns - 1);
-    Clear(tile.head);
-    ClearTile(c + ldc, ldc, tile.tail);
+    FetchTile<kM - 1>(c + ldc, ldc);
   }
 }
 
@@ -132,8 +139,11 @@ HWY_INLINE void Run(const TileArgs& t) {
   if (t.base != nullptr) {
     LoadTile(t.base, t.ldc, tile);
   } else {
-    ClearTile(t.c, t.ldc, tile);
+    ClearTile(tile);
   }
+  // What is written at the end and what the next tile begins with are on their way meanwhile.
+  if (t.base != t.c) FetchTile<kM>(t.c, t.ldc);
+  if (t.next != nullptr) FetchTile<kM>(t.next, t.ldc);
   const float* HWY_RESTRICT a = t.a;
   const float* HWY_RESTRICT b = t.b;
   const float* next = t.prefetch;
