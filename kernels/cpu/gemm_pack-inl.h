@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/gemm_kernels.h"
 
@@ -46,9 +47,21 @@ HWY_INLINE void TransposeQuads(const float* src, int64_t stride, hn::Vec<Quad> a
 }
 #endif
 
+// Fetches all rows, one after another. From memory that is some three times faster than the order
+// of the transposition, whose many streams no prefetcher follows (5 against 17 GB/s); when the rows
+// are in L2 already it costs half a percent of a product.
+HWY_INLINE void FetchRows(const PackArgs& p) {
+  constexpr int64_t kLine = 16;
+  for (int64_t r = 0; r < p.rows; ++r) {
+    const float* row = p.src + r * p.stride;
+    for (int64_t k = 0; k < p.k; k += kLine) hwy::Prefetch(row + k);
+  }
+}
+
 // Rows contiguous along k are transposed in 4x4 blocks. The last four rows overlap those before
 // them, which writes some elements twice but needs no code for odd row counts.
 void PackAlongK(const PackArgs& p) {
+  FetchRows(p);
   int64_t k = 0;
 #if HWY_TARGET != HWY_SCALAR
   if (p.rows >= 4) {

@@ -35,17 +35,17 @@ struct Rule {
 constexpr std::array kPackedBefore = {
     Rule{"single rows, panels", GemmPath::packed, 2, kAny, 256, 32, false, false},
     Rule{"few rows, panels", GemmPath::packed, 64, kAny, 256, 32, false, true},
-    Rule{"panels", GemmPath::packed, kAny, kAny, 384, 384, true, false},
+    Rule{"panels", GemmPath::packed, kAny, kAny, 512, 384, true, false},
 };
 constexpr std::array kRowsLayout = {
     Rule{"few rows, B in place", GemmPath::in_place, 64, 512 * 1024, 256, 512, true, false},
     Rule{"flat, B in place", GemmPath::in_place, kAny, 64 * 1024, 256, 512, true, false},
     Rule{"few rows, pack B", GemmPath::packed, 64, kAny, 128, 32, false, false},
-    Rule{"pack B", GemmPath::packed, kAny, kAny, 384, 384, true, false},
+    Rule{"pack B", GemmPath::packed, kAny, kAny, 512, 384, true, false},
 };
 constexpr std::array kTransposedLayout = {
     Rule{"few rows, transpose B", GemmPath::packed, 64, kAny, 128, 32, false, false},
-    Rule{"transpose B", GemmPath::packed, kAny, kAny, 384, 384, true, false},
+    Rule{"transpose B", GemmPath::packed, kAny, kAny, 512, 384, true, false},
 };
 
 template <size_t kN>
@@ -142,7 +142,10 @@ GemmPlan PlanGemm(const GemmProblem& p, int threads) {
   const int64_t cell_columns = std::min(CeilDiv(CeilDiv(n, kPanel), plan.column_cells) * kPanel,
                                         CeilDiv(n, kPanel) * kPanel);
   plan.nc = std::min(plan.nc, cell_columns);
-  plan.a_floats = Lines(cell_rows * (plan.k_outer ? std::min(plan.kc, p.k) : p.k));
+  const int64_t k_kept = plan.k_outer ? std::min(plan.kc, p.k) : p.k;
+  plan.keep_a = !plan.k_outer || cell_columns > plan.nc;
+  plan.a_floats =
+      Lines((plan.keep_a ? cell_rows : std::min<int64_t>(kMostTileRows, cell_rows)) * k_kept);
   if (!IsPacked(p.b)) {
     const bool in_place = rule.path == GemmPath::in_place || rule.path == GemmPath::swapped;
     // In place only a last panel of less than 32 columns is copied, to be padded.

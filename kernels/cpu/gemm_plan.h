@@ -31,6 +31,8 @@ struct GemmPlan {
   int64_t kc = 0, nc = 0;  // a block of B is kc x nc; nc is a multiple of kPanel
   bool k_outer =
       true;  // blocks along k outermost: A is packed per block. Otherwise A is packed whole
+  // Packed A is read for more than one block of B; otherwise one row tile's room serves all.
+  bool keep_a = true;
   bool prefetch = false;  // packed B: fetch its next block into L2 during this one
   // The grid of cells that a product is cut into, each done by one thread.
   int row_cells = 1, column_cells = 1;
