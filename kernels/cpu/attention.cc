@@ -11,6 +11,7 @@
 #include "hwy/highway.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/families.h"
+#include "kernels/cpu/gemm_kernels.h"
 #include "kernels/cpu/row-inl.h"
 #include "kernels/rope.h"
 
@@ -101,6 +102,16 @@ void Multiply(const SmallProduct& p) {
   }
 }
 
+// Scores of keys that are not visible become -inf.
+void HideKeys(float* x, const float* visible, size_t n) {
+  const hn::ScalableTag<float> d;
+  const auto hidden = hn::Set(d, -std::numeric_limits<float>::infinity());
+  EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
+    const auto seen = hn::Ne(LoadMasked(d, mask, visible + i), hn::Zero(d));
+    hn::BlendedStore(hn::IfThenElse(seen, LoadMasked(d, mask, x + i), hidden), mask, d, x + i);
+  });
+}
+
 // Scores to unnormalized probabilities; returns what normalizes them. A row without a visible key
 // becomes zeros.
 float ExpRow(float* x, size_t n) {
@@ -108,7 +119,7 @@ float ExpRow(float* x, size_t n) {
   const float top = ReduceMax(d, x, n);
   const float shift = top == -std::numeric_limits<float>::infinity() ? 0.0f : top;
   const float sum = ReduceSum(d, n, [&](size_t i, auto mask) HWY_ATTR {
-    const auto e = ExpV(d, hn::Sub(LoadMasked(d, mask, x + i), hn::Set(d, shift)));
+    const auto e = ExpNonPositive(d, hn::Sub(LoadMasked(d, mask, x + i), hn::Set(d, shift)));
     hn::BlendedStore(e, mask, d, x + i);
     return e;
   });
@@ -144,6 +155,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace graft::cpu {
 HWY_EXPORT(Multiply);
+HWY_EXPORT(HideKeys);
 HWY_EXPORT(ExpRow);
 HWY_EXPORT(BackwardRow);
 HWY_EXPORT(ScaleRow);
@@ -155,16 +167,17 @@ constexpr int64_t kQueries = 48;  // per block: scores of 64 keys are 12 KB, of 
 
 struct Kernels {
   decltype(GRAFT_DISPATCH(Multiply)) multiply = GRAFT_DISPATCH(Multiply);
+  decltype(GRAFT_DISPATCH(HideKeys)) hide_keys = GRAFT_DISPATCH(HideKeys);
   decltype(GRAFT_DISPATCH(ExpRow)) exp_row = GRAFT_DISPATCH(ExpRow);
   decltype(GRAFT_DISPATCH(BackwardRow)) backward_row = GRAFT_DISPATCH(BackwardRow);
   decltype(GRAFT_DISPATCH(ScaleRow)) scale_row = GRAFT_DISPATCH(ScaleRow);
-};
+  const GemmKernels& gemm = BestGemmKernels();
 
-void TransposeHead(const float* x, int64_t row, int64_t s, int64_t dim, float* out) {
-  for (int64_t j = 0; j < s; ++j) {
-    for (int64_t d = 0; d < dim; ++d) out[d * s + j] = x[j * row + d];
+  // out[d * s + j] = x[j * row + d]
+  void transpose(const float* x, int64_t row, int64_t s, int64_t dim, float* out) const {
+    gemm.pack_along_k({x, row, s, s, dim, 1, out});
   }
-}
+};
 
 // What both passes need to know of one call; operands begin at input `at`.
 struct Call {
@@ -188,9 +201,20 @@ struct Call {
   }
   int64_t kv(int64_t b, int64_t kvh) const { return b * s.k_batch + kvh * s.k_head; }
 
+  // Which keys of a batch entry `keep` shows, as floats in `row`; null where it shows all.
+  const float* visible_keys(int64_t b, float* row) const {
+    if (!c.has(at + 4)) return nullptr;
+    bool all = true;
+    for (int64_t j = 0; j < s.s; ++j) {
+      row[j] = LoadInt(c.in(at + 4), b * s.s + j) == 0 ? 0.0f : 1.0f;
+      all = all && row[j] != 0;
+    }
+    return all ? nullptr : row;
+  }
+
   // scores [rows, S] of queries from i0 on; hidden keys are -inf.
   void scores(int64_t b, int64_t h, int64_t i0, int64_t rows, const float* k_transposed,
-              float* p) const {
+              const float* visible, float* p) const {
     k.multiply({rows, s.s, s.dim, q(b, h) + i0 * s.q_row, s.q_row, 1, k_transposed, s.s, p, s.s,
                 static_cast<float>(a.scale), false});
     for (int64_t i = 0; i < rows; ++i) {
@@ -202,17 +226,13 @@ struct Call {
       const int64_t low = s.first_key(i0 + i, a), high = std::max(low, s.last_key(i0 + i, a));
       std::fill(row, row + low, kHidden);
       std::fill(row + high, row + s.s, kHidden);
-      if (c.has(at + 4)) {
-        const View& keep = c.in(at + 4);
-        for (int64_t j = low; j < high; ++j)
-          row[j] = LoadInt(keep, b * s.s + j) == 0 ? kHidden : row[j];
-      }
+      if (visible != nullptr) k.hide_keys(row, visible, static_cast<size_t>(s.s));
     }
   }
 };
 
 size_t ForwardScratch(const AttentionShape& s) {
-  return (static_cast<size_t>(s.s * s.dim + kQueries * s.s) * sizeof(float) + 63) / 64 * 64;
+  return (static_cast<size_t>(s.s * s.dim + kQueries * s.s + s.s) * sizeof(float) + 63) / 64 * 64;
 }
 size_t AttentionWorkspace(const KernelCall& c) {
   return static_cast<size_t>(num_threads()) *
@@ -239,10 +259,11 @@ void Attention(const KernelCall& c) {
   WithScratch(c, s.batch * s.heads, ForwardScratch(s), [&](int64_t unit, float* scratch) {
     const int64_t b = unit / s.heads, h = unit % s.heads, kv = call.kv(b, h / s.group());
     float *kt = scratch, *p = scratch + s.s * s.dim;
-    TransposeHead(c.in(1).as<float>() + kv, s.k_row, s.s, s.dim, kt);
+    call.k.transpose(c.in(1).as<float>() + kv, s.k_row, s.s, s.dim, kt);
+    const float* visible = call.visible_keys(b, p + kQueries * s.s);
     for (int64_t i0 = 0; i0 < s.t; i0 += kQueries) {
       const int64_t rows = std::min(kQueries, s.t - i0);
-      call.scores(b, h, i0, rows, kt, p);
+      call.scores(b, h, i0, rows, kt, visible, p);
       float* out = c.out(0).as<float>() + b * s.q_batch + h * s.q_head + i0 * s.q_row;
       float factor[kQueries];
       for (int64_t i = 0; i < rows; ++i)
@@ -256,7 +277,8 @@ void Attention(const KernelCall& c) {
 }
 
 size_t BackwardScratch(const AttentionShape& s) {
-  return (static_cast<size_t>(2 * s.s * s.dim + 2 * kQueries * s.s) * sizeof(float) + 63) / 64 * 64;
+  return (static_cast<size_t>(2 * s.s * s.dim + 2 * kQueries * s.s + s.s) * sizeof(float) + 63) /
+         64 * 64;
 }
 size_t AttentionBackwardWorkspace(const KernelCall& c) {
   return static_cast<size_t>(num_threads()) *
@@ -287,15 +309,16 @@ void AttentionBackward(const KernelCall& c) {  // dout, q, k, v, bias, keep
         float *kt = scratch, *vt = kt + s.s * s.dim, *p = vt + s.s * s.dim,
               *dp = p + kQueries * s.s;
         const float *k = c.in(2).as<float>() + kv, *v = c.in(3).as<float>() + kv;
-        TransposeHead(k, s.k_row, s.s, s.dim, kt);
-        TransposeHead(v, s.k_row, s.s, s.dim, vt);
+        call.k.transpose(k, s.k_row, s.s, s.dim, kt);
+        call.k.transpose(v, s.k_row, s.s, s.dim, vt);
+        const float* visible = call.visible_keys(b, dp + kQueries * s.s);
         bool first = true;
         for (int64_t h = kvh * s.group(); h < (kvh + 1) * s.group(); ++h) {
           for (int64_t i0 = 0; i0 < s.t; i0 += kQueries, first = false) {
             const int64_t rows = std::min(kQueries, s.t - i0),
                           at = b * s.q_batch + h * s.q_head + i0 * s.q_row;
             const float* dout = c.in(0).as<float>() + at;
-            call.scores(b, h, i0, rows, kt, p);
+            call.scores(b, h, i0, rows, kt, visible, p);
             call.k.multiply({rows, s.s, s.dim, dout, s.q_row, 1, vt, s.s, dp, s.s, 1, false});
             for (int64_t i = 0; i < rows; ++i) {
               const float factor = call.k.exp_row(p + i * s.s, static_cast<size_t>(s.s));
