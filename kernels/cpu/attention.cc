@@ -37,40 +37,63 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// Rows of a tile: with its two vectors of B and one broadcast element of A they fill the registers.
+constexpr int kTileRows = hn::MaxLanes(hn::ScalableTag<float>()) >= 16 ? 12 : 6;
+
 // kRows x 2 vectors of C in registers; the sum over k is one chain, so tiles of any height give the
-// same bits.
-template <int kRows>
-HWY_INLINE void Tile(const SmallProduct& p, int64_t i, int64_t j) {
+// same bits. kFull: all columns exist.
+template <int kRows, bool kFull>
+HWY_INLINE void TileColumns(const SmallProduct& p, int64_t i, int64_t j) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto left = static_cast<size_t>(p.n - j);
   const auto m0 = hn::FirstN(d, left),
              m1 = hn::FirstN(d, left > hn::Lanes(d) ? left - hn::Lanes(d) : 0);
-  const bool full = p.n - j >= 2 * lanes;
+  const auto load = [&](auto mask, const float* from) HWY_ATTR {
+    return kFull ? hn::LoadU(d, from) : hn::MaskedLoad(mask, d, from);
+  };
   using V = hn::Vec<decltype(d)>;
   V s[kRows][2];
   for (int r = 0; r < kRows; ++r) s[r][0] = s[r][1] = hn::Zero(d);
-  const float* a = p.a + i * p.ai;
+  // One pointer for three rows: the others are within reach of an address with a scaled index.
+  constexpr int kPointers = (kRows + 2) / 3;
+  const int64_t ai = p.ai, ak = p.ak, ldb = p.ldb, depth = p.k;
+  const float* a[kPointers];
+  for (int g = 0; g < kPointers; ++g) a[g] = p.a + (i + 3 * g) * ai;
   const float* b = p.b + j;
-  for (int64_t k = 0; k < p.k; ++k, b += p.ldb) {
-    const V b0 = full ? hn::LoadU(d, b) : hn::MaskedLoad(m0, d, b);
-    const V b1 = full ? hn::LoadU(d, b + lanes) : hn::MaskedLoad(m1, d, b + lanes);
+  for (int64_t k = 0; k < depth; ++k, b += ldb) {
+    const V b0 = load(m0, b), b1 = load(m1, b + lanes);
     for (int r = 0; r < kRows; ++r) {
-      const V x = hn::Set(d, a[r * p.ai + k * p.ak]);
+      const V x = hn::Set(d, a[r / 3][r % 3 * ai]);
       s[r][0] = hn::MulAdd(x, b0, s[r][0]);
       s[r][1] = hn::MulAdd(x, b1, s[r][1]);
     }
+    for (int g = 0; g < kPointers; ++g) a[g] += ak;
   }
   const V alpha = hn::Set(d, p.alpha);
   for (int r = 0; r < kRows; ++r) {
     float* c = p.c + (i + r) * p.ldc + j;
     V y0 = hn::Mul(s[r][0], alpha), y1 = hn::Mul(s[r][1], alpha);
     if (p.accumulate) {
-      y0 = hn::Add(y0, hn::MaskedLoad(m0, d, c));
-      y1 = hn::Add(y1, hn::MaskedLoad(m1, d, c + lanes));
+      y0 = hn::Add(y0, load(m0, c));
+      y1 = hn::Add(y1, load(m1, c + lanes));
     }
-    hn::BlendedStore(y0, m0, d, c);
-    if (p.n - j > lanes) hn::BlendedStore(y1, m1, d, c + lanes);
+    if (kFull) {
+      hn::StoreU(y0, d, c);
+      hn::StoreU(y1, d, c + lanes);
+    } else {
+      hn::BlendedStore(y0, m0, d, c);
+      if (p.n - j > lanes) hn::BlendedStore(y1, m1, d, c + lanes);
+    }
+  }
+}
+
+// The last rows, fewer than a whole tile.
+template <int kRows>
+HWY_INLINE void LastRows(const SmallProduct& p, int64_t i, int64_t j, bool full) {
+  if constexpr (kRows > 0) {
+    if (p.m - i != kRows) return LastRows<kRows - 1>(p, i, j, full);
+    full ? TileColumns<kRows, true>(p, i, j) : TileColumns<kRows, false>(p, i, j);
   }
 }
 
@@ -78,27 +101,12 @@ void Multiply(const SmallProduct& p) {
   const hn::ScalableTag<float> d;
   const auto step = 2 * static_cast<int64_t>(hn::Lanes(d));
   for (int64_t j = 0; j < p.n; j += step) {
+    const bool full = p.n - j >= step;
     int64_t i = 0;
-    for (; i + 6 <= p.m; i += 6) Tile<6>(p, i, j);
-    switch (p.m - i) {
-      case 5:
-        Tile<5>(p, i, j);
-        break;
-      case 4:
-        Tile<4>(p, i, j);
-        break;
-      case 3:
-        Tile<3>(p, i, j);
-        break;
-      case 2:
-        Tile<2>(p, i, j);
-        break;
-      case 1:
-        Tile<1>(p, i, j);
-        break;
-      default:
-        break;
+    for (; i + kTileRows <= p.m; i += kTileRows) {
+      full ? TileColumns<kTileRows, true>(p, i, j) : TileColumns<kTileRows, false>(p, i, j);
     }
+    LastRows<kTileRows - 1>(p, i, j, full);
   }
 }
 
@@ -163,7 +171,7 @@ HWY_EXPORT(ScaleRow);
 namespace {
 
 constexpr float kHidden = -std::numeric_limits<float>::infinity();
-constexpr int64_t kQueries = 48;  // per block: scores of 64 keys are 12 KB, of 512 keys 96 KB
+constexpr int64_t kQueries = 64;  // per block: scores of 64 keys are 16 KB, of 512 keys 128 KB
 
 struct Kernels {
   decltype(GRAFT_DISPATCH(Multiply)) multiply = GRAFT_DISPATCH(Multiply);
