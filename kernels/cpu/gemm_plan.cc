@@ -22,7 +22,9 @@ bool IsPacked(MatrixLayout b) { return b == MatrixLayout::panels; }
 // at 384 x 384) stays in 1 MB of L2 beside the tiles that pass through; a row tile of A (14 x kc)
 // stays in 32 KB of L1. A longer kc reads and writes C less often. With few rows the weight itself
 // is what moves, in one stream, so the next block is fetched during this one; single rows only
-// load, and the processor sees their stream by itself.
+// load, and the processor sees their stream by itself. With one tile of rows each element of B is
+// used once: packing it would cost more than the product, and short blocks of long rows are the
+// order in which it lies in memory.
 struct Rule {
   const char* name;
   GemmPath path;
@@ -38,6 +40,8 @@ constexpr std::array kPackedBefore = {
     Rule{"panels", GemmPath::packed, kAny, kAny, 512, 384, true, false},
 };
 constexpr std::array kRowsLayout = {
+    Rule{"one tile of rows, B in place", GemmPath::in_place, kMostTileRows, kAny, 64, 4096, true,
+         false},
     Rule{"few rows, B in place", GemmPath::in_place, 64, 512 * 1024, 256, 512, true, false},
     Rule{"flat, B in place", GemmPath::in_place, kAny, 64 * 1024, 256, 512, true, false},
     Rule{"few rows, pack B", GemmPath::packed, 64, kAny, 128, 32, false, false},
