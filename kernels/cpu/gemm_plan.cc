@@ -18,8 +18,8 @@ size_t Lines(int64_t floats) { return static_cast<size_t>(CeilDiv(floats, 16) * 
 
 bool IsPacked(MatrixLayout b) { return b == MatrixLayout::panels; }
 
-// The rules are read from the top; the first that fits decides. Block sizes: a block of B (590 KB
-// at 384 x 384) stays in 1 MB of L2 beside the tiles that pass through; a row tile of A (14 x kc)
+// The rules are read from the top; the first that fits decides. Block sizes: a block of B (786 KB
+// at 512 x 384) stays in 1 MB of L2 beside the tiles that pass through; a row tile of A (14 x kc)
 // stays in 32 KB of L1. A longer kc reads and writes C less often. With few rows the weight itself
 // is what moves, in one stream, so the next block is fetched during this one; single rows only
 // load, and the processor sees their stream by itself. With one tile of rows each element of B is
