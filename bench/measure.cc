@@ -45,12 +45,16 @@ HWY_EXPORT(MultiplyAdds);
 
 namespace {
 
-// Seconds, of the wall; on one thread of the processor instead, which does not count what others
-// run in between.
-double now(int threads) {
+double seconds_of(clockid_t clock) {
   timespec t;
-  clock_gettime(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  clock_gettime(clock, &t);
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// Of the wall; on one thread of the processor instead, which does not count what others run in
+// between.
+double now(int threads) {
+  return seconds_of(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC);
 }
 
 // Operands of 128 k: 14 x 128 and 128 x 32 floats are 23 KB, in any L1.
@@ -61,29 +65,33 @@ constexpr int64_t kDepth = 128;
 double ceiling(int threads, double seconds) {
   struct Operands {
     alignas(64) float a[16 * kDepth], b[32 * kDepth], out[16 * 32];
+    double rate;
   };
   static std::vector<Operands> operands(static_cast<size_t>(std::thread::hardware_concurrency()));
+  threads = std::min(threads, static_cast<int>(operands.size()));
   const auto run = GRAFT_DISPATCH(MultiplyAdds);
   constexpr int64_t kRepeats = 400;
   const int before = num_threads();
   set_num_threads(threads);
-  double best = 0;
-  const double start = now(threads);
-  do {
-    int64_t per_k = 0;
-    const double turn = now(threads);
-    parallel_for(threads, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        Operands& o = operands[static_cast<size_t>(t)];
-        const int64_t n = run(o.a, o.b, kDepth, kRepeats, o.out);
-        if (t == 0) per_k = n;
+  // Every thread at once, each by the processor time that it got.
+  parallel_for(threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      Operands& o = operands[static_cast<size_t>(t)];
+      o.rate = 0;
+      const double start = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+      for (double at = start; at - start < seconds;) {
+        const int64_t per_k = run(o.a, o.b, kDepth, kRepeats, o.out);
+        const double stop = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+        o.rate =
+            std::max(o.rate, 2.0 * static_cast<double>(per_k * kDepth * kRepeats) / (stop - at));
+        at = stop;
       }
-    });
-    const double flops = 2.0 * static_cast<double>(per_k * kDepth * kRepeats * threads);
-    best = std::max(best, flops / (now(threads) - turn));
-  } while ((now(threads) - start) < seconds);
+    }
+  });
   set_num_threads(before);
-  return best;
+  double sum = 0;
+  for (int t = 0; t < threads; ++t) sum += operands[static_cast<size_t>(t)].rate;
+  return sum;
 }
 
 std::string machine() {
