@@ -259,6 +259,17 @@ void SwappedCell(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, 
   FinishTile(f, g, i.begin, 0, i.size(), g.n);
 }
 
+// Groups of at most mc rows, as even as possible.
+void RowGroups(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, Range rows,
+               Range columns, float* scratch) {
+  const int64_t groups = (rows.size() + plan.mc - 1) / plan.mc;
+  for (int64_t i = 0; i < groups; ++i) {
+    const Range part = {rows.begin + rows.size() * i / groups,
+                        rows.begin + rows.size() * (i + 1) / groups};
+    BlockedProduct(f, g, plan, part, columns, scratch).Run();
+  }
+}
+
 void RunCell(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, int64_t cell,
              float* scratch) {
   const int64_t row = cell / plan.column_cells, column = cell % plan.column_cells;
@@ -277,9 +288,8 @@ void RunCell(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, int6
       return SwappedCell(f, g, plan, Part(g.m, kPanel, column, plan.column_cells), scratch);
     case GemmPath::in_place:
     case GemmPath::packed:
-      BlockedProduct(f, g, plan, Part(g.m, 1, row, plan.row_cells),
-                     Part(g.n, kPanel, column, plan.column_cells), scratch)
-          .Run();
+      RowGroups(f, g, plan, Part(g.m, 1, row, plan.row_cells),
+                Part(g.n, kPanel, column, plan.column_cells), scratch);
   }
 }
 

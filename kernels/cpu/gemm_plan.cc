@@ -74,6 +74,11 @@ const Rule& RuleOf(const GemmProblem& p) {
   return FirstFit(kTransposedLayout, p);
 }
 
+// Rows that go through all blocks of a packed weight before the next ones: their part of C stays
+// nearer than memory from one block along k to the next (4 % at 2048^3). A weight that is packed on
+// the way goes through once, with all rows.
+constexpr int64_t kGroupRows = 512;
+
 // Below this many operations a second thread costs more than it saves.
 constexpr double kFlopsPerThread = 5e5;
 
@@ -142,7 +147,8 @@ GemmPlan PlanGemm(const GemmProblem& p, int threads) {
   // Panels of B that were transposed when packed are cut at their borders.
   plan.kc = CeilDiv(plan.kc, kPanel) * kPanel;
   plan.nc = rule.nc;
-  const int64_t cell_rows = CeilDiv(m, plan.row_cells);
+  plan.mc = IsPacked(p.b) ? kGroupRows : m;
+  const int64_t cell_rows = std::min(CeilDiv(m, plan.row_cells), plan.mc);
   const int64_t cell_columns = std::min(CeilDiv(CeilDiv(n, kPanel), plan.column_cells) * kPanel,
                                         CeilDiv(n, kPanel) * kPanel);
   plan.nc = std::min(plan.nc, cell_columns);

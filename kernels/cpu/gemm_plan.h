@@ -29,6 +29,7 @@ struct GemmPlan {
   GemmPath path = GemmPath::none;
   const char* rule = "";   // the line of the table that decided
   int64_t kc = 0, nc = 0;  // a block of B is kc x nc; nc is a multiple of kPanel
+  int64_t mc = 0;          // rows that go through all blocks of B together
   bool k_outer =
       true;  // blocks along k outermost: A is packed per block. Otherwise A is packed whole
   // Packed A is read for more than one block of B; otherwise one row tile's room serves all.

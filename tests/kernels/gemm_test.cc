@@ -154,7 +154,8 @@ TEST_P(GemmOnTarget, Epilogue) {
 
 TEST_P(GemmOnTarget, BitsDependOnNeitherThreadsNorRows) {
   const TargetScope scope(target());
-  for (const auto& [m, n, k] : {std::tuple{150, 12, 700}, {131, 200, 530}, {31, 700, 300}}) {
+  for (const auto& [m, n, k] :
+       {std::tuple{150, 12, 700}, {131, 200, 530}, {31, 700, 300}, {1100, 40, 600}}) {
     Matrix a(m, k, 9), b(k, n, 10), before(m, n, 11);
     const GemmOperand b_operand = b.operand(b_layout(), k, n);
     Output one(m, n);
