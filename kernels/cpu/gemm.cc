@@ -55,6 +55,10 @@ void PackPanelOfB(const GemmKernels& f, const GemmOperand& b, int64_t n, int64_t
     for (int64_t p = k.begin; p < k.end;) {
       const int64_t stop = std::min(k.end, p / kPanel * kPanel + kPanel);
       const float* src = b.data + p / kPanel * kPanel * n + j * kPanel + p % kPanel;
+      // The next block is one of its own, far away: 4 KB of the next panel.
+      for (int64_t i = 0; i < columns * kPanel; i += kFloatsPerLine) {
+        __builtin_prefetch(src + kPanel * n + i);
+      }
       f.pack_along_k({src, kPanel, columns, kPanel, stop - p, 1, out + (p - k.begin) * kPanel});
       p = stop;
     }
@@ -139,15 +143,10 @@ class BlockedProduct {
                          .c = g_.c + i.begin * g_.ldc + p,
                          .ldc = g_.ldc,
                          .base = first ? g_.base : g_.c,
-                         .next = nullptr,
+                         .next = NextTile(first && g_.base != nullptr ? g_.base : g_.c, t, p, j),
                          .prefetch = nullptr,
                          .prefetch_lines = 0};
         if (tile.base != nullptr) tile.base += i.begin * g_.ldc + p;
-        // The tile after this one, to its right or below.
-        const float* next = first && g_.base != nullptr ? g_.base : g_.c;
-        const bool last = p + kPanel >= j.end;
-        if (!last || t + 1 < row_tiles_)
-          tile.next = next + (last ? i.end : i.begin) * g_.ldc + (last ? j.begin : p + kPanel);
         if (plan_.prefetch) FetchAhead(tile, t, b.data + (k.end - k.begin) * kPanel);
         const int64_t columns = std::min(kPanel, j.end - p);
         if (in_place_ && columns < kPanel) {
@@ -158,6 +157,12 @@ class BlockedProduct {
         if (k.end == g_.k) FinishTile(f_, g_, i.begin, p, i.size(), columns);
       }
     }
+  }
+
+  // In a matrix laid out as C, where the tile after this one begins: to its right, or below.
+  const float* NextTile(const float* matrix, int64_t t, int64_t p, Range j) const {
+    if (p + kPanel < j.end) return matrix + RowTile(t).begin * g_.ldc + p + kPanel;
+    return t + 1 < row_tiles_ ? matrix + RowTile(t + 1).begin * g_.ldc + j.begin : nullptr;
   }
 
   // What the next row tile is packed from comes from memory while this one is multiplied. Row after
