@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 namespace graft {
 namespace {
@@ -59,6 +60,70 @@ uint16_t float_to_f16(float value) {
   const uint32_t m = bits & 0x7FFFFFFF;
   const uint32_t rounded = m + 0xFFF + ((m >> 13) & 1);
   return sign | static_cast<uint16_t>((rounded >> 13) - (112u << 10));
+}
+
+double load_element(DType dtype, const void* data, int64_t i) {
+  switch (dtype) {
+    case DType::f32:
+      return static_cast<double>(static_cast<const float*>(data)[i]);
+    case DType::f64:
+      return static_cast<const double*>(data)[i];
+    case DType::bf16:
+      return static_cast<double>(bf16_to_float(static_cast<const uint16_t*>(data)[i]));
+    case DType::f16:
+      return static_cast<double>(f16_to_float(static_cast<const uint16_t*>(data)[i]));
+    case DType::i32:
+      return static_cast<const int32_t*>(data)[i];
+    case DType::i64:
+      return static_cast<double>(static_cast<const int64_t*>(data)[i]);
+    case DType::u8:
+    case DType::boolean:
+      return static_cast<const uint8_t*>(data)[i];
+  }
+  return 0;
+}
+
+namespace {
+
+// A conversion that leaves the range of T is undefined, so the ends are compared first.
+template <typename T>
+T saturated(double value) {
+  using Limits = std::numeric_limits<T>;
+  if (std::isnan(value)) return 0;
+  if (value <= static_cast<double>(Limits::min())) return Limits::min();
+  if (value >= static_cast<double>(Limits::max())) return Limits::max();
+  return static_cast<T>(value);
+}
+
+}  // namespace
+
+void store_element(DType dtype, void* data, int64_t i, double value) {
+  switch (dtype) {
+    case DType::f32:
+      static_cast<float*>(data)[i] = static_cast<float>(value);
+      break;
+    case DType::f64:
+      static_cast<double*>(data)[i] = value;
+      break;
+    case DType::bf16:
+      static_cast<uint16_t*>(data)[i] = float_to_bf16(static_cast<float>(value));
+      break;
+    case DType::f16:
+      static_cast<uint16_t*>(data)[i] = float_to_f16(static_cast<float>(value));
+      break;
+    case DType::i32:
+      static_cast<int32_t*>(data)[i] = saturated<int32_t>(value);
+      break;
+    case DType::i64:
+      static_cast<int64_t*>(data)[i] = saturated<int64_t>(value);
+      break;
+    case DType::u8:
+      static_cast<uint8_t*>(data)[i] = saturated<uint8_t>(value);
+      break;
+    case DType::boolean:
+      static_cast<uint8_t*>(data)[i] = value != 0;
+      break;
+  }
 }
 
 }  // namespace graft

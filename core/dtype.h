@@ -54,4 +54,9 @@ uint16_t float_to_bf16(float value);
 float f16_to_float(uint16_t bits);
 uint16_t float_to_f16(float value);
 
+// One element of an array as a number, and a number as an element: floats round, integers cut off
+// the fraction and stop at their ends (NaN becomes 0), and a bool is whether it differs from 0.
+double load_element(DType dtype, const void* data, int64_t i);
+void store_element(DType dtype, void* data, int64_t i, double value);
+
 }  // namespace graft

@@ -48,6 +48,17 @@ struct Split3 {
         inner(s.product(static_cast<int>(axis) + 1, s.rank())) {}
 };
 
+// Position of the first largest of n entries, `stride` apart; a NaN counts as largest, as in
+// PyTorch.
+template <typename T>
+int64_t ArgMax(const T* x, int64_t n, int64_t stride) {
+  int64_t best = 0;
+  for (int64_t k = 1; k < n && x[best * stride] == x[best * stride]; ++k) {
+    if (!(x[k * stride] <= x[best * stride])) best = k;
+  }
+  return best;
+}
+
 inline std::array<int64_t, Shape::kMaxRank> Strides(const Shape& s) {
   std::array<int64_t, Shape::kMaxRank> strides{};
   int64_t n = 1;
@@ -153,21 +164,47 @@ inline void Unslice(const KernelCall& c) {
   }
 }
 
-template <typename T>
-void Pad(const KernelCall& c) {
+inline void Pad(const KernelCall& c) {
   const auto& a = c.attr<PadAttrs>();
   const Shape &x = c.in(0).shape, &y = c.out().shape;
   const auto strides = Strides(x);
-  for (int64_t i = 0, n = y.elements(); i < n; ++i) {
-    int64_t rest = i, at = 0;
-    bool inside = true;
-    for (int k = y.rank() - 1; k >= 0; --k) {
-      const int64_t p = rest % y[k] - a.before[static_cast<size_t>(k)];
-      inside = inside && p >= 0 && p < x[k];
-      at += p * strides[static_cast<size_t>(k)];
-      rest /= y[k];
+  ByWidth(c.out().dtype, [&](auto width) {
+    using T = decltype(width);
+    T filler{};
+    store_element(c.out().dtype, &filler, 0, a.value);
+    for (int64_t i = 0, n = y.elements(); i < n; ++i) {
+      int64_t rest = i, at = 0;
+      bool inside = true;
+      for (int k = y.rank() - 1; k >= 0; --k) {
+        const int64_t p = rest % y[k] - a.before[static_cast<size_t>(k)];
+        inside = inside && p >= 0 && p < x[k];
+        at += p * strides[static_cast<size_t>(k)];
+        rest /= y[k];
+      }
+      MutableData<T>(c.out())[i] = inside ? Data<T>(c.in(0))[at] : filler;
     }
-    MutableData<T>(c.out())[i] = inside ? Data<T>(c.in(0))[at] : static_cast<T>(a.value);
+  });
+}
+
+inline void Full(const KernelCall& c) {
+  const View& y = c.out();
+  ByWidth(y.dtype, [&](auto width) {
+    using T = decltype(width);
+    T value{};
+    store_element(y.dtype, &value, 0, c.attr<FullAttrs>().value);
+    std::fill_n(MutableData<T>(y), y.elements(), value);
+  });
+}
+
+// Elements [begin, end). Between integers the conversion is exact where the value fits.
+inline void Cast(const KernelCall& c, int64_t begin, int64_t end) {
+  const View &x = c.in(0), &y = c.out();
+  const bool integers = !is_float(x.dtype) && !is_float(y.dtype);
+  for (int64_t i = begin; i < end; ++i) {
+    if (integers)
+      StoreInt(y, i, LoadInt(x, i));
+    else
+      store_element(y.dtype, y.data, i, load_element(x.dtype, x.data, i));
   }
 }
 

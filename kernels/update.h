@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "core/parallel.h"
@@ -291,15 +292,21 @@ void AdaloraAllocate(const KernelCall& c) {
   const T* scores = c.in(0).template as<T>();
   T *keep = c.out(0).template as<T>(), *factor = c.out(1).template as<T>();
   const int64_t n = c.out(0).elements();
-  const auto init = static_cast<double>(a.init), target = static_cast<double>(a.target);
-  const double left = 1 - static_cast<double>(step - a.tinit) / static_cast<double>(last - a.tinit);
-  const auto budget = static_cast<int64_t>((init - target) * left * left * left + target);
   const bool prunes = step > a.tinit && step <= last && (step == last || step % a.delta_t == 0);
-  if (const int64_t drop = std::min(n, a.init - budget); prunes && drop > 0) {
-    T* sorted = static_cast<T*>(c.workspace);
-    std::copy_n(scores, n, sorted);
-    std::nth_element(sorted, sorted + drop - 1, sorted + n);
-    for (int64_t i = 0; i < n; ++i) keep[i] = scores[i] > sorted[drop - 1] ? T{1} : T{0};
+  if (prunes) {  // so last > tinit
+    const auto init = static_cast<double>(a.init), target = static_cast<double>(a.target);
+    const double left =
+        1 - static_cast<double>(step - a.tinit) / static_cast<double>(last - a.tinit);
+    const auto budget = static_cast<int64_t>((init - target) * left * left * left + target);
+    if (const int64_t drop = std::min(n, a.init - budget); drop > 0) {
+      T* sorted = static_cast<T*>(c.workspace);
+      // NaN has no place in an order: the scores of a diverged run are dropped first.
+      std::transform(scores, scores + n, sorted, [](T score) {
+        return std::isnan(score) ? -std::numeric_limits<T>::infinity() : score;
+      });
+      std::nth_element(sorted, sorted + drop - 1, sorted + n);
+      for (int64_t i = 0; i < n; ++i) keep[i] = scores[i] > sorted[drop - 1] ? T{1} : T{0};
+    }
   }
   const bool masks = prunes || step > last;
   for (int64_t i = 0; i < n; ++i) factor[i] = masks ? keep[i] : T{1};

@@ -239,9 +239,12 @@ struct Call {
   }
 };
 
-size_t ForwardScratch(const AttentionShape& s) {
-  return (static_cast<size_t>(s.s * s.dim + kQueries * s.s + s.s) * sizeof(float) + 63) / 64 * 64;
+// Never nothing, so that without keys every worker still has a slice.
+size_t Scratch(int64_t entries) {
+  return (std::max<size_t>(1, static_cast<size_t>(entries)) * sizeof(float) + 63) / 64 * 64;
 }
+
+size_t ForwardScratch(const AttentionShape& s) { return Scratch(s.s * s.dim + kQueries * s.s + s.s); }
 size_t AttentionWorkspace(const KernelCall& c) {
   return static_cast<size_t>(num_threads()) *
          ForwardScratch({c.in(0).shape, c.in(1).shape, c.attr<AttentionAttrs>().bthd});
@@ -285,8 +288,7 @@ void Attention(const KernelCall& c) {
 }
 
 size_t BackwardScratch(const AttentionShape& s) {
-  return (static_cast<size_t>(2 * s.s * s.dim + 2 * kQueries * s.s + s.s) * sizeof(float) + 63) /
-         64 * 64;
+  return Scratch(2 * s.s * s.dim + 2 * kQueries * s.s + s.s);
 }
 size_t AttentionBackwardWorkspace(const KernelCall& c) {
   return static_cast<size_t>(num_threads()) *

@@ -8,10 +8,10 @@
 #include "core/random.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/broadcast.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/math-inl.h"
+#include "kernels/move.h"
 
 #ifndef GRAFT_KERNELS_CPU_ELEMENTWISE_ONCE
 #define GRAFT_KERNELS_CPU_ELEMENTWISE_ONCE
@@ -83,20 +83,21 @@ void Map1(const float* x, float* z, size_t n, Op op) {
   }
 GRAFT_UNARY(NegRun, hn::Neg(v))
 GRAFT_UNARY(ExpRun, ExpV(d, v))
-GRAFT_UNARY(LogRun, hn::Log(d, v))
+GRAFT_UNARY(LogRun, LogV(d, v))
 GRAFT_UNARY(SqrtRun, hn::Sqrt(v))
 GRAFT_UNARY(RsqrtRun, hn::Div(hn::Set(d, 1.0f), hn::Sqrt(v)))
 GRAFT_UNARY(AbsRun, hn::Abs(v))
-GRAFT_UNARY(SignRun, hn::IfThenElse(hn::Eq(v, hn::Zero(d)), v, hn::CopySign(hn::Set(d, 1.0f), v)))
+GRAFT_UNARY(SignRun,
+            hn::IfThenElse(hn::Gt(hn::Abs(v), hn::Zero(d)), hn::CopySign(hn::Set(d, 1.0f), v), v))
 GRAFT_UNARY(TanhRun, TanhV(d, v))
 GRAFT_UNARY(SigmoidRun, SigmoidV(d, v))
-GRAFT_UNARY(ReluRun, hn::Max(v, hn::Zero(d)))
+GRAFT_UNARY(ReluRun, ReluV(d, v))
 GRAFT_UNARY(GeluErfRun, GeluErfV(d, v))
 GRAFT_UNARY(GeluTanhRun, GeluTanhV(d, v))
-GRAFT_UNARY(SiluRun, hn::Mul(v, SigmoidV(d, v)))
+GRAFT_UNARY(SiluRun, SiluV(d, v))
 GRAFT_UNARY(ScaleRun, hn::Mul(v, hn::Set(d, a)))
 GRAFT_UNARY(AddScalarRun, hn::Add(v, hn::Set(d, a)))
-GRAFT_UNARY(ClampRun, hn::Min(hn::Max(v, hn::Set(d, a)), hn::Set(d, c)))
+GRAFT_UNARY(ClampRun, Clamped(d, v, a, c))
 GRAFT_UNARY(SquareRun, hn::Mul(v, v))
 GRAFT_UNARY(CubeRun, hn::Mul(v, hn::Mul(v, v)))
 GRAFT_UNARY(ReciprocalRun, hn::Div(hn::Set(d, 1.0f), v))
@@ -109,13 +110,15 @@ HWY_AFTER_NAMESPACE();
 namespace graft::cpu {
 
 #define GRAFT_EXPORT(Name) HWY_EXPORT(Name##Run);
-#define GRAFT_EACH(M)                                                                       \
-  M(Add)                                                                                    \
-  M(Sub)                                                                                    \
-  M(Mul) M(Div) M(TanhBackward) M(SigmoidBackward) M(ReluBackward) M(GeluErfBackward)       \
-      M(GeluTanhBackward) M(SiluBackward) M(SoftplusBackward) M(Neg) M(Exp) M(Log) M(Sqrt)  \
-          M(Rsqrt) M(Abs) M(Sign) M(Tanh) M(Sigmoid) M(Relu) M(GeluErf) M(GeluTanh) M(Silu) \
-              M(Scale) M(AddScalar) M(Clamp) M(Square) M(Cube) M(Reciprocal)
+#define GRAFT_EACH(M)                                                                              \
+  M(Add)                                                                                           \
+  M(Sub)                                                                                           \
+  M(Mul)                                                                                           \
+  M(Div)                                                                                           \
+  M(TanhBackward) M(SigmoidBackward) M(ReluBackward) M(GeluErfBackward) M(GeluTanhBackward)        \
+      M(SiluBackward) M(SoftplusBackward) M(Neg) M(Exp) M(Log) M(Sqrt) M(Rsqrt) M(Abs) M(Sign)     \
+          M(Tanh) M(Sigmoid) M(Relu) M(GeluErf) M(GeluTanh) M(Silu) M(Scale) M(AddScalar) M(Clamp) \
+              M(Square) M(Cube) M(Reciprocal)
 GRAFT_EACH(GRAFT_EXPORT)
 #undef GRAFT_EACH
 #undef GRAFT_EXPORT
@@ -184,19 +187,20 @@ void RunBinary(const KernelCall& c, BinaryRun run) {
   void Name(const KernelCall& c) { RunUnary(c, GRAFT_DISPATCH(Name##Run)); }
 GRAFT_KERNEL(Neg)
 GRAFT_KERNEL(Exp)
-GRAFT_KERNEL(Log) GRAFT_KERNEL(Sqrt) GRAFT_KERNEL(Rsqrt) GRAFT_KERNEL(Abs) GRAFT_KERNEL(Sign)
-    GRAFT_KERNEL(Tanh) GRAFT_KERNEL(Sigmoid) GRAFT_KERNEL(Relu) GRAFT_KERNEL(GeluErf)
-        GRAFT_KERNEL(GeluTanh) GRAFT_KERNEL(Silu)
+GRAFT_KERNEL(Log)
+GRAFT_KERNEL(Sqrt)
+GRAFT_KERNEL(Rsqrt) GRAFT_KERNEL(Abs) GRAFT_KERNEL(Sign) GRAFT_KERNEL(Tanh) GRAFT_KERNEL(Sigmoid)
+    GRAFT_KERNEL(Relu) GRAFT_KERNEL(GeluErf) GRAFT_KERNEL(GeluTanh) GRAFT_KERNEL(Silu)
 #undef GRAFT_KERNEL
 #define GRAFT_KERNEL(Name) \
   void Name(const KernelCall& c) { RunBinary(c, GRAFT_DISPATCH(Name##Run)); }
-            GRAFT_KERNEL(Add) GRAFT_KERNEL(Sub) GRAFT_KERNEL(Mul) GRAFT_KERNEL(Div)
-                GRAFT_KERNEL(TanhBackward) GRAFT_KERNEL(SigmoidBackward) GRAFT_KERNEL(ReluBackward)
-                    GRAFT_KERNEL(GeluErfBackward) GRAFT_KERNEL(GeluTanhBackward)
-                        GRAFT_KERNEL(SiluBackward) GRAFT_KERNEL(SoftplusBackward)
+        GRAFT_KERNEL(Add) GRAFT_KERNEL(Sub) GRAFT_KERNEL(Mul) GRAFT_KERNEL(Div)
+            GRAFT_KERNEL(TanhBackward) GRAFT_KERNEL(SigmoidBackward) GRAFT_KERNEL(ReluBackward)
+                GRAFT_KERNEL(GeluErfBackward) GRAFT_KERNEL(GeluTanhBackward)
+                    GRAFT_KERNEL(SiluBackward) GRAFT_KERNEL(SoftplusBackward)
 #undef GRAFT_KERNEL
 
-                            void Scale(const KernelCall& c) {
+                        void Scale(const KernelCall& c) {
   RunUnary(c, GRAFT_DISPATCH(ScaleRun), static_cast<float>(c.attr<ScalarAttrs>().value));
 }
 void AddScalar(const KernelCall& c) {
@@ -265,42 +269,9 @@ void ClampBackward(const KernelCall& c) {
   MapBroadcast(c, [&](int64_t i) { return x[i] >= low && x[i] <= high ? dy[i] : 0.0f; });
 }
 
-float LoadFloat(const View& v, int64_t i) {
-  switch (v.dtype) {
-    case DType::f32:
-      return v.as<float>()[i];
-    case DType::bf16:
-      return bf16_to_float(static_cast<const uint16_t*>(v.data)[i]);
-    case DType::f16:
-      return f16_to_float(static_cast<const uint16_t*>(v.data)[i]);
-    case DType::f64:
-      return static_cast<float>(v.as<double>()[i]);
-    default:
-      return static_cast<float>(LoadInt(v, i));
-  }
-}
 void Cast(const KernelCall& c) {
-  const View &x = c.in(0), &y = c.out();
-  parallel_for(y.elements(), kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      switch (y.dtype) {
-        case DType::f32:
-          y.as<float>()[i] = LoadFloat(x, i);
-          break;
-        case DType::f64:
-          y.as<double>()[i] = static_cast<double>(LoadFloat(x, i));
-          break;
-        case DType::bf16:
-          static_cast<uint16_t*>(y.data)[i] = float_to_bf16(LoadFloat(x, i));
-          break;
-        case DType::f16:
-          static_cast<uint16_t*>(y.data)[i] = float_to_f16(LoadFloat(x, i));
-          break;
-        default:
-          StoreInt(y, i, is_float(x.dtype) ? static_cast<int64_t>(LoadFloat(x, i)) : LoadInt(x, i));
-      }
-    }
-  });
+  parallel_for(c.out().elements(), kGrain,
+               [&](int64_t begin, int64_t end) { move::Cast(c, begin, end); });
 }
 
 void Dropout(const KernelCall& c) {
@@ -321,18 +292,6 @@ void Dropout(const KernelCall& c) {
       }
     }
   });
-}
-
-void Full(const KernelCall& c) {
-  const double v = c.attr<FullAttrs>().value;
-  const View& y = c.out();
-  for (int64_t i = 0, n = y.elements(); i < n; ++i) {
-    if (y.dtype == DType::f32) {
-      y.as<float>()[i] = static_cast<float>(v);
-    } else {
-      StoreInt(y, i, static_cast<int64_t>(v));
-    }
-  }
 }
 
 constexpr KernelEntry kKernels[] = {
@@ -373,7 +332,7 @@ constexpr KernelEntry kKernels[] = {
     {"masked_fill", MaskedFill},
     {"cast", Cast},
     {"dropout", Dropout},
-    {"full", Full},
+    {"full", move::Full},
 };
 
 }  // namespace

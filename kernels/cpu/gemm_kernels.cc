@@ -47,13 +47,13 @@ void Epilogue(const GemmEpilogue& e, float* c, int64_t ldc, int64_t rows, int64_
     case Activation::none:
       return run([](auto, auto v) HWY_ATTR { return v; });
     case Activation::relu:
-      return run([](auto d, auto v) HWY_ATTR { return hn::Max(v, hn::Zero(d)); });
+      return run([](auto d, auto v) HWY_ATTR { return ReluV(d, v); });
     case Activation::gelu_erf:
       return run([](auto d, auto v) HWY_ATTR { return GeluErfV(d, v); });
     case Activation::gelu_tanh:
       return run([](auto d, auto v) HWY_ATTR { return GeluTanhV(d, v); });
     case Activation::silu:
-      return run([](auto d, auto v) HWY_ATTR { return hn::Mul(v, SigmoidV(d, v)); });
+      return run([](auto d, auto v) HWY_ATTR { return SiluV(d, v); });
     case Activation::tanh:
       return run([](auto d, auto v) HWY_ATTR { return TanhV(d, v); });
   }

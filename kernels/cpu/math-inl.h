@@ -15,6 +15,22 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// Comparisons rather than Min and Max, whose result for a NaN differs between targets: a NaN stays
+// a NaN, so that a diverged run shows.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V AtLeast(D d, V x, float low) {
+  return hn::IfThenElse(hn::Lt(x, hn::Set(d, low)), hn::Set(d, low), x);
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Clamped(D d, V x, float low, float high) {
+  const V least = AtLeast(d, x, low);
+  return hn::IfThenElse(hn::Gt(least, hn::Set(d, high)), hn::Set(d, high), least);
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V ReluV(D d, V x) {
+  return AtLeast(d, x, 0.0f);
+}
+
 // exp over the whole range: 0 below -104 and inf above 88.72, as std::exp.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V ExpV(D d, V x) {
@@ -30,10 +46,29 @@ HWY_INLINE V ExpBounded(D d, V x) {
   return hn::Exp(d, hn::Max(hn::Min(x, hn::Set(d, 87.0f)), hn::Set(d, -87.0f)));
 }
 
+// log over the whole range, as std::log; Highway's is for positive finite numbers.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V LogV(D d, V x) {
+  const V outside = hn::IfThenElse(hn::Eq(x, hn::Zero(d)), hn::Set(d, -INFINITY), hn::Set(d, NAN));
+  const V y = hn::IfThenElse(hn::Gt(x, hn::Zero(d)), hn::Log(d, x), outside);
+  return hn::IfThenElse(hn::Eq(x, hn::Set(d, INFINITY)), x, y);
+}
+
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V SigmoidV(D d, V x) {
   const V one = hn::Set(d, 1.0f);
-  return hn::Div(one, hn::Add(one, ExpBounded(d, hn::Neg(x))));
+  const V y = hn::Div(one, hn::Add(one, ExpBounded(d, hn::Neg(x))));
+  return hn::IfThenElse(hn::Eq(x, x), y, x);
+}
+
+// Far from zero the gates below are 0 or 1, but 0 is e^-87 here: x is bounded before it multiplies
+// the gate, or -1e38 would give -1.6 instead of 0. These bounds are beyond where float sees the
+// difference.
+constexpr float kSiluFar = 88.0f, kGeluFar = 15.0f;
+
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V SiluV(D d, V x) {
+  return hn::Mul(AtLeast(d, x, -kSiluFar), SigmoidV(d, x));
 }
 
 template <class D, class V = hn::Vec<D>>
@@ -79,7 +114,8 @@ HWY_INLINE V GeluErfV(D d, V x) {
 }
 
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V GeluErfSlope(D d, V x) {
+HWY_INLINE V GeluErfSlope(D d, V any_x) {
+  const V x = Clamped(d, any_x, -kGeluFar, kGeluFar);
   const V bell = NormalBell(d, x);
   const V density = hn::Mul(hn::Set(d, 0.39894228040f), bell);
   return hn::MulAdd(x, density, NormalCdf(d, x, bell));
@@ -95,18 +131,20 @@ HWY_INLINE V GeluTanhGate(D d, V x) {
 
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V GeluTanhV(D d, V x) {
-  return hn::Mul(x, GeluTanhGate(d, x));
+  return hn::Mul(AtLeast(d, x, -kGeluFar), GeluTanhGate(d, x));
 }
 
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V GeluTanhSlope(D d, V x) {
+HWY_INLINE V GeluTanhSlope(D d, V any_x) {
+  const V x = Clamped(d, any_x, -kGeluFar, kGeluFar);
   const V s = GeluTanhGate(d, x);
   const V du = hn::MulAdd(hn::Mul(x, x), hn::Set(d, 0.2140644489f), hn::Set(d, 1.59576912161f));
   return hn::MulAdd(hn::Mul(x, du), hn::Mul(s, hn::Sub(hn::Set(d, 1.0f), s)), s);
 }
 
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V SiluSlope(D d, V x) {
+HWY_INLINE V SiluSlope(D d, V any_x) {
+  const V x = Clamped(d, any_x, -kSiluFar, kSiluFar);
   const V s = SigmoidV(d, x);
   return hn::MulAdd(hn::Mul(x, s), hn::Sub(hn::Set(d, 1.0f), s), s);
 }

@@ -143,10 +143,7 @@ void Max(const KernelCall& c) {
                [&](int64_t begin, int64_t end) {
                  for (int64_t i = begin; i < end; ++i) {
                    const float* column = x + i / s.inner * s.size * s.inner + i % s.inner;
-                   int64_t best = 0;
-                   for (int64_t k = 1; k < s.size; ++k) {
-                     if (column[k * s.inner] > column[best * s.inner]) best = k;
-                   }
+                   const int64_t best = move::ArgMax(column, s.size, s.inner);
                    c.out(0).as<float>()[i] = column[best * s.inner];
                    c.out(1).as<int64_t>()[i] = best;
                  }

@@ -55,22 +55,9 @@ void Expand(const KernelCall& c) {
       });
 }
 
-void Pad(const KernelCall& c) {
-  switch (c.out().dtype) {
-    case DType::f32:
-      return move::Pad<float>(c);
-    case DType::i64:
-      return move::Pad<int64_t>(c);
-    case DType::i32:
-      return move::Pad<int32_t>(c);
-    default:
-      return move::Pad<uint8_t>(c);
-  }
-}
-
 constexpr KernelEntry kKernels[] = {{"transpose", Transpose},   {"expand", Expand},
                                     {"concat", move::Concat},   {"slice", move::Slice},
-                                    {"unslice", move::Unslice}, {"pad", Pad}};
+                                    {"unslice", move::Unslice}, {"pad", move::Pad}};
 
 }  // namespace
 

@@ -3,7 +3,7 @@
 #include <numbers>
 
 #include "core/random.h"
-#include "kernels/broadcast.h"
+#include "kernels/move.h"
 #include "kernels/ref/families.h"
 
 namespace graft::ref {
@@ -44,7 +44,7 @@ double Sin(double x) { return std::sin(x); }
 double Cos(double x) { return std::cos(x); }
 double Tanh(double x) { return std::tanh(x); }
 double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
-double Relu(double x) { return x > 0 ? x : 0; }
+double Relu(double x) { return x < 0 ? 0 : x; }  // NaN stays NaN
 double NormalCdf(double x) { return 0.5 * std::erfc(-x / std::numbers::sqrt2); }
 double GeluErf(double x) { return x * NormalCdf(x); }
 constexpr double kTanhScale = 0.79788456080286535588, kTanhCubic = 0.044715;  // sqrt(2 / pi)
@@ -81,7 +81,8 @@ void Clamp(const KernelCall& c) {
   const auto& a = c.attr<ClampAttrs>();
   const double* x = c.in(0).as<double>();
   for (int64_t i = 0, n = c.out().elements(); i < n; ++i) {
-    c.out().as<double>()[i] = std::fmin(std::fmax(x[i], a.min), a.max);
+    const double least = x[i] < a.min ? a.min : x[i];  // NaN stays NaN
+    c.out().as<double>()[i] = least > a.max ? a.max : least;
   }
 }
 
@@ -110,18 +111,8 @@ void MaskedFill(const KernelCall& c) {
   }
 }
 
-void Cast(const KernelCall& c) {
-  // The reference keeps every float as double; casts between floats change nothing here.
-  for (int64_t i = 0, n = c.out().elements(); i < n; ++i) {
-    const double v = is_float(c.in(0).dtype) ? c.in(0).as<double>()[i]
-                                             : static_cast<double>(LoadInt(c.in(0), i));
-    if (is_float(c.out().dtype)) {
-      c.out().as<double>()[i] = v;
-    } else {
-      StoreInt(c.out(), i, static_cast<int64_t>(v));
-    }
-  }
-}
+// The reference keeps every float as double: casts between floats change nothing here.
+void Cast(const KernelCall& c) { move::Cast(c, 0, c.out().elements()); }
 
 void Dropout(const KernelCall& c) {
   const auto& a = c.attr<DropoutAttrs>();
@@ -132,17 +123,6 @@ void Dropout(const KernelCall& c) {
   for (int64_t i = 0, n = c.out().elements(); i < n; ++i) {
     const bool keep = random.uniform(static_cast<uint64_t>(i)) >= static_cast<float>(a.p);
     c.out().as<double>()[i] = keep ? x[i] / (1 - a.p) : 0;
-  }
-}
-
-void Full(const KernelCall& c) {
-  const double v = c.attr<FullAttrs>().value;
-  for (int64_t i = 0, n = c.out().elements(); i < n; ++i) {
-    if (is_float(c.out().dtype)) {
-      c.out().as<double>()[i] = v;
-    } else {
-      StoreInt(c.out(), i, static_cast<int64_t>(v));
-    }
   }
 }
 
@@ -184,7 +164,7 @@ constexpr KernelEntry kKernels[] = {
     {"masked_fill", MaskedFill},
     {"cast", Cast},
     {"dropout", Dropout},
-    {"full", Full},
+    {"full", move::Full},
 };
 
 }  // namespace

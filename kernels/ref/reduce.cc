@@ -53,10 +53,7 @@ void Max(const KernelCall& c) {
   const double* x = c.in(0).as<double>();
   for (int64_t o = 0; o < s.outer; ++o) {
     for (int64_t j = 0; j < s.inner; ++j) {
-      int64_t best = 0;
-      for (int64_t k = 1; k < s.size; ++k) {
-        if (x[(o * s.size + k) * s.inner + j] > x[(o * s.size + best) * s.inner + j]) best = k;
-      }
+      const int64_t best = move::ArgMax(x + o * s.size * s.inner + j, s.size, s.inner);
       c.out(0).as<double>()[o * s.inner + j] = x[(o * s.size + best) * s.inner + j];
       c.out(1).as<int64_t>()[o * s.inner + j] = best;
     }

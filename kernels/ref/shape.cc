@@ -6,7 +6,7 @@ namespace graft::ref {
 namespace {
 constexpr KernelEntry kKernels[] = {{"transpose", move::Transpose}, {"expand", move::Expand},
                                     {"concat", move::Concat},       {"slice", move::Slice},
-                                    {"unslice", move::Unslice},     {"pad", move::Pad<double>}};
+                                    {"unslice", move::Unslice},     {"pad", move::Pad}};
 }  // namespace
 Family shape_kernels() { return kKernels; }
 }  // namespace graft::ref

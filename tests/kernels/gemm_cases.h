@@ -11,33 +11,13 @@
 
 #include "core/parallel.h"
 #include "core/random.h"
-#include "hwy/highway.h"
 #include "kernels/cpu/gemm.h"
+#include "tests/support/targets.h"
 
 namespace graft::cpu::testing {
 
-// Runs the scope on one instruction set.
-class TargetScope {
- public:
-  explicit TargetScope(int64_t target) { Set(target); }
-  ~TargetScope() { Set(0); }
-  static std::vector<int64_t> all() { return hwy::SupportedAndGeneratedTargets(); }
-
- private:
-  static void Set(int64_t target) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  }
-};
-
-class ThreadScope {
- public:
-  explicit ThreadScope(int n) : before_(num_threads()) { set_num_threads(n); }
-  ~ThreadScope() { set_num_threads(before_); }
-
- private:
-  int before_;
-};
+using graft::testing::TargetScope;
+using graft::testing::ThreadScope;
 
 inline std::vector<float> random_floats(size_t n, uint64_t seed) {
   const RandomStream random(seed, 0);

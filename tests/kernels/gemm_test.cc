@@ -1,5 +1,6 @@
 #include <tuple>
 
+#include "hwy/highway.h"
 #include "kernels/cpu/gemm_plan.h"
 #include "tests/kernels/gemm_cases.h"
 
@@ -40,6 +41,11 @@ struct Reference {
 class GemmOnTarget
     : public ::testing::TestWithParam<std::tuple<int64_t, MatrixLayout, MatrixLayout>> {
  protected:
+  void SetUp() override {
+    if (!graft::testing::cpu_has(target())) {
+      GTEST_SKIP() << "this CPU has no " << graft::testing::target_name(target());
+    }
+  }
   int64_t target() const { return std::get<0>(GetParam()); }
   MatrixLayout a_layout() const { return std::get<1>(GetParam()); }
   MatrixLayout b_layout() const { return std::get<2>(GetParam()); }
@@ -261,11 +267,11 @@ TEST_P(GemmOnTarget, Batches) {
 }
 
 std::string ParamName(const ::testing::TestParamInfo<GemmOnTarget::ParamType>& info) {
-  return std::string(hwy::TargetName(std::get<0>(info.param))) + "_" +
+  return graft::testing::target_name(std::get<0>(info.param)) + "_" +
          name_of(std::get<1>(info.param)) + "_" + name_of(std::get<2>(info.param));
 }
 INSTANTIATE_TEST_SUITE_P(All, GemmOnTarget,
-                         ::testing::Combine(::testing::ValuesIn(TargetScope::all()),
+                         ::testing::Combine(::testing::ValuesIn(graft::testing::compiled_targets()),
                                             ::testing::ValuesIn(kLayoutsOfA),
                                             ::testing::ValuesIn(kLayoutsOfB)),
                          ParamName);
@@ -328,7 +334,8 @@ TEST(Gemm, PackedWeightsUnpack) {
 // The plan is a function of sizes; a workspace may not depend on the instruction set of the day.
 TEST(Gemm, PlansAreTheSameForAllTargets) {
   std::vector<std::string> plans;
-  for (const int64_t target : TargetScope::all()) {
+  for (const int64_t target : graft::testing::compiled_targets()) {
+    if (!graft::testing::cpu_has(target)) continue;
     const TargetScope scope(target);
     plans.push_back(Describe(PlanGemm({.m = 300, .n = 200, .k = 1000}, 2)));
   }
