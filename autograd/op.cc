@@ -56,8 +56,10 @@ void InferCall::expect_arity(size_t least, size_t most) const {
 }
 
 void InferCall::expect_float(size_t i) const {
-  if (!is_float(dtype(i))) {
-    throw DtypeError("{}: operand {} must be floating point; operands {}", op, i, operands(*this));
+  // Kernels compute in f32; narrower floats are only stored and moved.
+  if (dtype(i) != DType::f32) {
+    throw DtypeError("{}: operand {} must be f32 (cast it first); operands {}", op, i,
+                     operands(*this));
   }
 }
 

@@ -35,7 +35,7 @@ struct InferCall {
     if (!condition) fail(message);
   }
   void expect_arity(size_t least, size_t most) const;
-  void expect_float(size_t i) const;  // DtypeError unless f32 (or another float type)
+  void expect_float(size_t i) const;  // DtypeError unless f32: what kernels compute in
   void expect_int(size_t i) const;    // DtypeError unless i32 or i64
 };
 

@@ -20,15 +20,17 @@ Dims dims_of(const Shape& q, const Shape& k, bool bthd) {
 
 void check_qkv(const InferCall& c, size_t first) {
   const Shape &q = c.shape(first), &k = c.shape(first + 1), &v = c.shape(first + 2);
-  c.expect_float(first);
+  for (size_t i = first; i < first + 3; ++i) c.expect_float(i);
   c.expect(q.rank() == 4 && k.rank() == 4 && k == v,
            "q, k and v must have four axes, k and v one shape");
   const Dims d = dims_of(q, k, c.attr<AttentionAttrs>().bthd);
   c.expect(k[0] == d.b && k[3] == d.d, "q and k must agree in batch and head size");
   c.expect(d.hk > 0 && d.h % d.hk == 0, "the query heads must be a multiple of the key heads");
-  if (c.has(first + 3))
+  if (c.has(first + 3)) {
+    c.expect_float(first + 3);
     c.expect(broadcasts_to(c.shape(first + 3), {d.b, d.h, d.t, d.s}),
              "bias must broadcast to [B, H, T, S]");
+  }
   if (c.has(first + 4)) {
     c.expect(!is_float(c.dtype(first + 4)) && c.shape(first + 4) == Shape{d.b, d.s},
              "keep must be an integer or bool [B, S]");
@@ -44,6 +46,7 @@ std::vector<Type> infer_attention(const InferCall& c) {  // q, k, v, bias?, keep
 std::vector<Type> infer_attention_backward(const InferCall& c) {  // dout, q, k, v, bias?, keep?
   c.expect_arity(4, 6);
   check_qkv(c, 1);
+  c.expect(c.in(0) == c.in(1), "dout must be as q");
   const auto& a = c.attr<AttentionAttrs>();
   const Type none{c.dtype(0), {0}};
   return {a.need_dq ? c.in(1) : none, a.need_dk ? c.in(2) : none, a.need_dv ? c.in(3) : none,
@@ -101,6 +104,12 @@ Values vjp_rope(VjpCall& c) {
 std::vector<Type> infer_t5_bucket(const InferCall& c) {
   c.expect_arity(1, 1);
   c.expect_int(0);
+  // The nearer half of a direction's buckets is for single distances, the rest is logarithmic up to
+  // max_distance.
+  const auto& a = c.attr<T5BucketAttrs>();
+  const int64_t single = a.num_buckets / (a.bidirectional ? 4 : 2);
+  c.expect(single >= 1 && a.max_distance > single,
+           "there must be two buckets per direction, and max_distance beyond half of them");
   return {{DType::i64, c.shape(0)}};
 }
 

@@ -181,14 +181,27 @@ GRAFT_BINARY(sub)
 GRAFT_BINARY(mul)
 GRAFT_BINARY(div)
 GRAFT_BINARY(pow)
-GRAFT_UNARY(neg) GRAFT_UNARY(exp) GRAFT_UNARY(log) GRAFT_UNARY(sqrt) GRAFT_UNARY(rsqrt)
-    GRAFT_UNARY(abs) GRAFT_UNARY(sign) GRAFT_UNARY(sin) GRAFT_UNARY(cos) GRAFT_UNARY(tanh)
-        GRAFT_UNARY(sigmoid) GRAFT_UNARY(relu) GRAFT_UNARY(gelu_erf) GRAFT_UNARY(gelu_tanh)
-            GRAFT_UNARY(silu) GRAFT_UNARY(softplus) GRAFT_UNARY(stop_gradient)
+GRAFT_UNARY(neg)
+GRAFT_UNARY(exp)
+GRAFT_UNARY(log)
+GRAFT_UNARY(sqrt)
+GRAFT_UNARY(rsqrt)
+GRAFT_UNARY(abs)
+GRAFT_UNARY(sign)
+GRAFT_UNARY(sin)
+GRAFT_UNARY(cos)
+GRAFT_UNARY(tanh)
+GRAFT_UNARY(sigmoid)
+GRAFT_UNARY(relu)
+GRAFT_UNARY(gelu_erf)
+GRAFT_UNARY(gelu_tanh)
+GRAFT_UNARY(silu)
+GRAFT_UNARY(softplus)
+GRAFT_UNARY(stop_gradient)
 #undef GRAFT_UNARY
 #undef GRAFT_BINARY
 
-                Value scale(Builder& b, Value x, double factor) {
+Value scale(Builder& b, Value x, double factor) {
   return factor == 1 ? x : b.node("scale", {x}, Attrs::of(ScalarAttrs{factor}));
 }
 Value add_scalar(Builder& b, Value x, double c) {

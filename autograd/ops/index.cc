@@ -22,7 +22,9 @@ std::vector<Type> infer_embedding(const InferCall& c) {
 std::vector<Type> infer_embedding_backward(const InferCall& c) {  // ids, dy
   c.expect_arity(2, 2);
   c.expect_int(0);
-  c.expect(c.shape(1).rank() == c.shape(0).rank() + 1, "dy must have one axis more than ids");
+  c.expect_float(1);
+  c.expect(c.shape(1).rank() == c.shape(0).rank() + 1 && c.shape(1).without(-1) == c.shape(0),
+           "dy must have the axes of ids and one more");
   return {{c.dtype(1), {c.attr<EmbeddingAttrs>().rows, c.shape(1)[-1]}}};
 }
 
@@ -58,6 +60,11 @@ std::vector<Type> infer_scatter(const InferCall& c) {
   return {c.in(0)};
 }
 
+std::vector<Type> infer_scatter_add(const InferCall& c) {
+  c.expect_float(0);
+  return infer_scatter(c);
+}
+
 std::vector<Type> infer_index_select(const InferCall& c) {
   c.expect_arity(2, 2);
   const int64_t axis = c.attr<AxisAttrs>().axis;
@@ -69,6 +76,7 @@ std::vector<Type> infer_index_select(const InferCall& c) {
 
 std::vector<Type> infer_index_add(const InferCall& c) {  // src, index
   c.expect_arity(2, 2);
+  c.expect_float(0);
   const auto& a = c.attr<IndexAddAttrs>();
   check_axis(c, a.axis);
   c.expect_int(1);
@@ -120,7 +128,7 @@ constexpr OpDef kOps[] = {
      .vjp = vjp_scatter,
      .flops = no_flops,
      .in_place = 1},
-    {.name = "scatter_add", .infer = infer_scatter, .vjp = vjp_scatter_add, .in_place = 1},
+    {.name = "scatter_add", .infer = infer_scatter_add, .vjp = vjp_scatter_add, .in_place = 1},
     {.name = "index_select",
      .infer = infer_index_select,
      .vjp = vjp_index_select,

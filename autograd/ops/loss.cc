@@ -24,6 +24,14 @@ std::vector<Type> infer_cross_entropy(const InferCall& c) {
 
 std::vector<Type> infer_cross_entropy_backward(const InferCall& c) {  // dout, logits, target
   c.expect_arity(3, 3);
+  c.expect_float(0);
+  c.expect_float(1);
+  c.expect_int(2);
+  check_reduction(c);
+  c.expect(c.shape(1).rank() == 2 && c.shape(2) == Shape{c.shape(1)[0]},
+           "logits must be [N, C] and target [N]");
+  c.expect(c.shape(0) == (c.attr<LossAttrs>().reduction == "none" ? c.shape(2) : Shape{}),
+           "dout must be as the loss");
   return {c.in(1)};
 }
 
@@ -38,6 +46,10 @@ std::vector<Type> infer_bce(const InferCall& c) {  // x, y, pos_weight?: element
 
 std::vector<Type> infer_bce_backward(const InferCall& c) {  // dout, x, y, pos_weight?
   c.expect_arity(3, 4);
+  c.expect_float(0);
+  c.expect(c.in(0) == c.in(1) && c.in(1) == c.in(2), "dout, logits and targets must be alike");
+  if (c.has(3))
+    c.expect(broadcasts_to(c.shape(3), c.shape(1)), "pos_weight must broadcast to the logits");
   return {c.in(1)};
 }
 

@@ -12,13 +12,15 @@ using Values = std::vector<Value>;
 std::vector<Type> infer_softmax(const InferCall& c) {
   c.expect_arity(1, 1);
   c.expect_float(0);
-  c.expect(c.attr<AxisAttrs>().axis < c.shape(0).rank(), "the axis does not exist");
+  const int64_t axis = c.attr<AxisAttrs>().axis;
+  c.expect(axis >= 0 && axis < c.shape(0).rank(), "the axis does not exist");
   return {c.in(0)};
 }
 
 void check_param(const InferCall& c, size_t i, const Shape& x) {
-  if (c.has(i))
-    c.expect(c.shape(i) == Shape{x[-1]}, "weight and bias must have the size of the last axis");
+  if (!c.has(i)) return;
+  c.expect_float(i);
+  c.expect(c.shape(i) == Shape{x[-1]}, "weight and bias must have the size of the last axis");
 }
 
 std::vector<Type> infer_norm(const InferCall& c) {  // x, weight?, bias?

@@ -58,7 +58,8 @@ std::vector<Type> infer_max(const InferCall& c) {
 std::vector<Type> infer_cumsum(const InferCall& c) {
   c.expect_arity(1, 1);
   c.expect_float(0);
-  c.expect(c.attr<CumsumAttrs>().axis < c.shape(0).rank(), "the axis does not exist");
+  const int64_t axis = c.attr<CumsumAttrs>().axis;
+  c.expect(axis >= 0 && axis < c.shape(0).rank(), "the axis does not exist");
   return {c.in(0)};
 }
 

@@ -39,7 +39,7 @@ std::vector<Type> infer_expand(const InferCall& c) {
 std::vector<Type> infer_concat(const InferCall& c) {
   c.expect(!c.inputs.empty(), "concat needs operands");
   const auto axis = static_cast<int>(c.attr<AxisAttrs>().axis);
-  c.expect(axis < c.shape(0).rank(), "the axis does not exist");
+  c.expect(axis >= 0 && axis < c.shape(0).rank(), "the axis does not exist");
   int64_t total = 0;
   for (size_t i = 0; i < c.inputs.size(); ++i) {
     c.expect(c.dtype(i) == c.dtype(0), "all operands must have one type");
@@ -65,8 +65,11 @@ std::vector<Type> infer_slice(const InferCall& c) {
 std::vector<Type> infer_unslice(const InferCall& c) {
   c.expect_arity(1, 1);
   const auto& a = c.attr<UnsliceAttrs>();
+  c.expect(a.axis >= 0 && a.axis < c.shape(0).rank(), "the axis does not exist");
   const int64_t count = c.shape(0)[static_cast<int>(a.axis)];
-  c.expect(count == 0 || a.start + (count - 1) * a.step < a.size, "the slice leaves the axis");
+  c.expect(a.step >= 1 && a.start >= 0 && a.size >= 0 &&
+               (count == 0 || a.start + (count - 1) * a.step < a.size),
+           "the slice leaves the axis");
   return {{c.dtype(0), c.shape(0).with(static_cast<int>(a.axis), a.size)}};
 }
 

@@ -1,5 +1,6 @@
 // Updates of a weight that live in fewer numbers than the weight: chosen entries, hard-concrete
 // gates (2012.07463), the Fastfood subspace (Le et al. 2013; 2012.13255).
+#include <algorithm>
 #include <bit>
 
 #include "autograd/ops.h"
@@ -81,11 +82,20 @@ std::vector<Type> infer_fastfood_draw(const InferCall& c) {
   return {{DType::f32, {length}}, {DType::i32, {length}}, {DType::f32, {std::min(a.k, length)}}};
 }
 
+// Operands 1 to 3 are what fastfood_draw makes of the same attributes.
+void check_draw(const InferCall& c) {
+  const auto& a = c.attr<FastfoodAttrs>();
+  const int64_t length = padded(a.size);
+  c.expect(c.in(1) == Type{DType::f32, {length}} && c.in(2) == Type{DType::i32, {length}} &&
+               c.in(3) == Type{DType::f32, {std::min(a.k, length)}},
+           "gauss, permutation and signs must be those of fastfood_draw");
+}
+
 std::vector<Type> infer_fastfood(const InferCall& c) {  // v, gauss, permutation, signs
   c.expect_arity(4, 4);
   const auto& a = c.attr<FastfoodAttrs>();
-  c.expect(c.shape(0) == Shape{a.k} && c.shape(1) == Shape{padded(a.size)},
-           "v must be [k] and gauss as long as the padded size");
+  c.expect(c.shape(0) == Shape{a.k}, "v must be [k]");
+  check_draw(c);
   return {{c.dtype(0), {a.size}}};
 }
 
@@ -93,6 +103,7 @@ std::vector<Type> infer_fastfood_adjoint(const InferCall& c) {  // g, gauss, per
   c.expect_arity(4, 4);
   const auto& a = c.attr<FastfoodAttrs>();
   c.expect(c.shape(0) == Shape{a.size}, "g must be [size]");
+  check_draw(c);
   return {{c.dtype(0), {a.k}}};
 }
 

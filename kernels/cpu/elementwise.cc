@@ -109,19 +109,12 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace graft::cpu {
 
-#define GRAFT_EXPORT(Name) HWY_EXPORT(Name##Run);
-#define GRAFT_EACH(M)                                                                              \
-  M(Add)                                                                                           \
-  M(Sub)                                                                                           \
-  M(Mul)                                                                                           \
-  M(Div)                                                                                           \
-  M(TanhBackward) M(SigmoidBackward) M(ReluBackward) M(GeluErfBackward) M(GeluTanhBackward)        \
-      M(SiluBackward) M(SoftplusBackward) M(Neg) M(Exp) M(Log) M(Sqrt) M(Rsqrt) M(Abs) M(Sign)     \
-          M(Tanh) M(Sigmoid) M(Relu) M(GeluErf) M(GeluTanh) M(Silu) M(Scale) M(AddScalar) M(Clamp) \
-              M(Square) M(Cube) M(Reciprocal)
-GRAFT_EACH(GRAFT_EXPORT)
-#undef GRAFT_EACH
-#undef GRAFT_EXPORT
+HWY_EXPORT(ScaleRun);
+HWY_EXPORT(AddScalarRun);
+HWY_EXPORT(ClampRun);
+HWY_EXPORT(SquareRun);
+HWY_EXPORT(CubeRun);
+HWY_EXPORT(ReciprocalRun);
 
 namespace {
 
@@ -184,23 +177,39 @@ void RunBinary(const KernelCall& c, BinaryRun run) {
 }
 
 #define GRAFT_KERNEL(Name) \
+  HWY_EXPORT(Name##Run);   \
   void Name(const KernelCall& c) { RunUnary(c, GRAFT_DISPATCH(Name##Run)); }
 GRAFT_KERNEL(Neg)
 GRAFT_KERNEL(Exp)
 GRAFT_KERNEL(Log)
 GRAFT_KERNEL(Sqrt)
-GRAFT_KERNEL(Rsqrt) GRAFT_KERNEL(Abs) GRAFT_KERNEL(Sign) GRAFT_KERNEL(Tanh) GRAFT_KERNEL(Sigmoid)
-    GRAFT_KERNEL(Relu) GRAFT_KERNEL(GeluErf) GRAFT_KERNEL(GeluTanh) GRAFT_KERNEL(Silu)
+GRAFT_KERNEL(Rsqrt)
+GRAFT_KERNEL(Abs)
+GRAFT_KERNEL(Sign)
+GRAFT_KERNEL(Tanh)
+GRAFT_KERNEL(Sigmoid)
+GRAFT_KERNEL(Relu)
+GRAFT_KERNEL(GeluErf)
+GRAFT_KERNEL(GeluTanh)
+GRAFT_KERNEL(Silu)
 #undef GRAFT_KERNEL
 #define GRAFT_KERNEL(Name) \
+  HWY_EXPORT(Name##Run);   \
   void Name(const KernelCall& c) { RunBinary(c, GRAFT_DISPATCH(Name##Run)); }
-        GRAFT_KERNEL(Add) GRAFT_KERNEL(Sub) GRAFT_KERNEL(Mul) GRAFT_KERNEL(Div)
-            GRAFT_KERNEL(TanhBackward) GRAFT_KERNEL(SigmoidBackward) GRAFT_KERNEL(ReluBackward)
-                GRAFT_KERNEL(GeluErfBackward) GRAFT_KERNEL(GeluTanhBackward)
-                    GRAFT_KERNEL(SiluBackward) GRAFT_KERNEL(SoftplusBackward)
+GRAFT_KERNEL(Add)
+GRAFT_KERNEL(Sub)
+GRAFT_KERNEL(Mul)
+GRAFT_KERNEL(Div)
+GRAFT_KERNEL(TanhBackward)
+GRAFT_KERNEL(SigmoidBackward)
+GRAFT_KERNEL(ReluBackward)
+GRAFT_KERNEL(GeluErfBackward)
+GRAFT_KERNEL(GeluTanhBackward)
+GRAFT_KERNEL(SiluBackward)
+GRAFT_KERNEL(SoftplusBackward)
 #undef GRAFT_KERNEL
 
-                        void Scale(const KernelCall& c) {
+void Scale(const KernelCall& c) {
   RunUnary(c, GRAFT_DISPATCH(ScaleRun), static_cast<float>(c.attr<ScalarAttrs>().value));
 }
 void AddScalar(const KernelCall& c) {

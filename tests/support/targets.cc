@@ -28,15 +28,20 @@ std::vector<int64_t> compiled_targets() {
   return targets;
 }
 
+#if (HWY_TARGETS & (HWY_TARGETS - 1)) == 0  // one target: no table of them and nothing to choose
+bool cpu_has(int64_t) { return true; }
+void TargetScope::choose(int64_t) {}
+#else
 bool cpu_has(int64_t target) { return (hwy::SupportedTargets() & target) != 0; }
-
-std::string target_name(int64_t target) { return hwy::TargetName(target); }
 
 void TargetScope::choose(int64_t target) {
   hwy::SetSupportedTargetsForTest(target);
   // Kernels take their function from the table of this choice at every call and keep none.
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
+#endif
+
+std::string target_name(int64_t target) { return hwy::TargetName(target); }
 
 RunningTarget running_target() { return GRAFT_DISPATCH(Running)(); }
 
