@@ -50,7 +50,7 @@ HWY_INLINE void TileColumns(const SmallProduct& p, int64_t i, int64_t j) {
   const auto m0 = hn::FirstN(d, left),
              m1 = hn::FirstN(d, left > hn::Lanes(d) ? left - hn::Lanes(d) : 0);
   const auto load = [&](auto mask, const float* from) HWY_ATTR {
-    return kFull ? hn::LoadU(d, from) : hn::MaskedLoad(mask, d, from);
+    return kFull ? hn::LoadU(d, from) : LoadMasked(d, mask, from);
   };
   using V = hn::Vec<decltype(d)>;
   V s[kRows][2];
@@ -82,8 +82,8 @@ HWY_INLINE void TileColumns(const SmallProduct& p, int64_t i, int64_t j) {
       hn::StoreU(y0, d, c);
       hn::StoreU(y1, d, c + lanes);
     } else {
-      hn::BlendedStore(y0, m0, d, c);
-      if (p.n - j > lanes) hn::BlendedStore(y1, m1, d, c + lanes);
+      StoreMasked(y0, m0, d, c);
+      if (p.n - j > lanes) StoreMasked(y1, m1, d, c + lanes);
     }
   }
 }
@@ -116,7 +116,7 @@ void HideKeys(float* x, const float* visible, size_t n) {
   const auto hidden = hn::Set(d, -std::numeric_limits<float>::infinity());
   EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
     const auto seen = hn::Ne(LoadMasked(d, mask, visible + i), hn::Zero(d));
-    hn::BlendedStore(hn::IfThenElse(seen, LoadMasked(d, mask, x + i), hidden), mask, d, x + i);
+    StoreMasked(hn::IfThenElse(seen, LoadMasked(d, mask, x + i), hidden), mask, d, x + i);
   });
 }
 
@@ -128,7 +128,7 @@ float ExpRow(float* x, size_t n) {
   const float shift = top == -std::numeric_limits<float>::infinity() ? 0.0f : top;
   const float sum = ReduceSum(d, n, [&](size_t i, auto mask) HWY_ATTR {
     const auto e = ExpNonPositive(d, hn::Sub(LoadMasked(d, mask, x + i), hn::Set(d, shift)));
-    hn::BlendedStore(e, mask, d, x + i);
+    StoreMasked(e, mask, d, x + i);
     return e;
   });
   return sum > 0 ? 1 / sum : 0;
@@ -140,20 +140,20 @@ void BackwardRow(float* p, float* dp, size_t n, float factor) {
   const hn::ScalableTag<float> d;
   const float delta = ReduceSum(d, n, [&](size_t i, auto mask) HWY_ATTR {
     const auto e = hn::Mul(LoadMasked(d, mask, p + i), hn::Set(d, factor));
-    hn::BlendedStore(e, mask, d, p + i);
+    StoreMasked(e, mask, d, p + i);
     return hn::Mul(e, LoadMasked(d, mask, dp + i));
   });
   EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
     const auto ds = hn::Mul(LoadMasked(d, mask, p + i),
                             hn::Sub(LoadMasked(d, mask, dp + i), hn::Set(d, delta)));
-    hn::BlendedStore(ds, mask, d, dp + i);
+    StoreMasked(ds, mask, d, dp + i);
   });
 }
 
 void ScaleRow(float* x, size_t n, float factor) {
   const hn::ScalableTag<float> d;
   EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
-    hn::BlendedStore(hn::Mul(LoadMasked(d, mask, x + i), hn::Set(d, factor)), mask, d, x + i);
+    StoreMasked(hn::Mul(LoadMasked(d, mask, x + i), hn::Set(d, factor)), mask, d, x + i);
   });
 }
 

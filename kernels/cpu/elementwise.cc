@@ -11,6 +11,7 @@
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/math-inl.h"
+#include "kernels/cpu/part-inl.h"
 #include "kernels/move.h"
 
 #ifndef GRAFT_KERNELS_CPU_ELEMENTWISE_ONCE
@@ -41,9 +42,9 @@ void Map2(Run x, Run y, float* z, size_t n, Op op) {
   if (i < n) {
     const auto mask = hn::FirstN(d, n - i);
     const auto part = [&](Run r) HWY_ATTR {
-      return r.constant ? hn::Set(d, *r.data) : hn::MaskedLoad(mask, d, r.data + i);
+      return r.constant ? hn::Set(d, *r.data) : LoadMasked(d, mask, r.data + i);
     };
-    hn::BlendedStore(op(d, part(x), part(y)), mask, d, z + i);
+    StoreMasked(op(d, part(x), part(y)), mask, d, z + i);
   }
 }
 

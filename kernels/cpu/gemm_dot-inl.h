@@ -11,6 +11,7 @@
 #include "hwy/highway.h"
 #include "kernels/cpu/gemm_kernels.h"
 #include "kernels/cpu/gemm_tile-inl.h"
+#include "kernels/cpu/part-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 // A namespace of its own: per-target names of all kernel files meet in the parent.
@@ -73,7 +74,7 @@ HWY_NOINLINE void DotBlock(const DotArgs& p, const float* a, const float* b, flo
   }
   if (k < p.k) {
     const auto mask = hn::FirstN(d, static_cast<size_t>(p.k - k));
-    const auto part = [&](const float* q) HWY_ATTR { return hn::MaskedLoad(mask, d, q); };
+    const auto part = [&](const float* q) HWY_ATTR { return LoadMasked(d, mask, q); };
     DotStep<kM, kN>(part, a + k, p.lda, b + k, p.ldb, r0, r1, r2, r3);
   }
   DotStore<kN>(p, r0, c);

@@ -10,6 +10,7 @@
 #include "kernels/cpu/gemm_pack-inl.h"
 #include "kernels/cpu/gemm_tile-inl.h"
 #include "kernels/cpu/math-inl.h"
+#include "kernels/cpu/part-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::cpu::HWY_NAMESPACE {
@@ -33,10 +34,10 @@ HWY_INLINE void EpilogueRows(const GemmEpilogue& e, float* c, int64_t ldc, int64
     }
     if (j < columns) {
       const auto mask = hn::FirstN(d, static_cast<size_t>(columns - j));
-      auto v = hn::MaskedLoad(mask, d, row + j);
-      if (e.bias != nullptr) v = hn::Add(v, hn::MaskedLoad(mask, d, e.bias + j));
-      if (pre != nullptr) hn::BlendedStore(v, mask, d, pre + j);
-      hn::BlendedStore(op(d, v), mask, d, row + j);
+      auto v = LoadMasked(d, mask, row + j);
+      if (e.bias != nullptr) v = hn::Add(v, LoadMasked(d, mask, e.bias + j));
+      if (pre != nullptr) StoreMasked(v, mask, d, pre + j);
+      StoreMasked(op(d, v), mask, d, row + j);
     }
   }
 }

@@ -26,18 +26,18 @@ void SoftmaxRow(const float* x, float* y, size_t n, bool log) {
     const float log_sum = std::log(sum);
     EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
       const auto v = hn::Sub(LoadMasked(d, mask, x + i), hn::Set(d, top));
-      hn::BlendedStore(hn::Sub(v, hn::Set(d, log_sum)), mask, d, y + i);
+      StoreMasked(hn::Sub(v, hn::Set(d, log_sum)), mask, d, y + i);
     });
     return;
   }
   const float sum = ReduceSum(d, n, [&](size_t i, auto mask) HWY_ATTR {
     const auto e = ExpV(d, hn::Sub(LoadMasked(d, mask, x + i), hn::Set(d, top)));
-    hn::BlendedStore(e, mask, d, y + i);
+    StoreMasked(e, mask, d, y + i);
     return e;
   });
   const auto factor = hn::Set(d, 1 / sum);
   EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
-    hn::BlendedStore(hn::Mul(LoadMasked(d, mask, y + i), factor), mask, d, y + i);
+    StoreMasked(hn::Mul(LoadMasked(d, mask, y + i), factor), mask, d, y + i);
   });
 }
 
@@ -50,8 +50,7 @@ void SoftmaxBackwardRow(const float* dy, const float* y, float* dx, size_t n, bo
   const auto s = hn::Set(d, dot);
   EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
     const auto g = LoadMasked(d, mask, dy + i), v = LoadMasked(d, mask, y + i);
-    hn::BlendedStore(log ? hn::NegMulAdd(ExpV(d, v), s, g) : hn::Mul(v, hn::Sub(g, s)), mask, d,
-                     dx + i);
+    StoreMasked(log ? hn::NegMulAdd(ExpV(d, v), s, g) : hn::Mul(v, hn::Sub(g, s)), mask, d, dx + i);
   });
 }
 
@@ -84,7 +83,7 @@ void NormRows(const float* x, const float* weight, const float* bias, float* y, 
       auto v = hn::Mul(hn::Sub(LoadMasked(d, mask, x + i), mean), rstd);
       if (weight != nullptr) v = hn::Mul(v, LoadMasked(d, mask, weight + i));
       if (bias != nullptr) v = hn::Add(v, LoadMasked(d, mask, bias + i));
-      hn::BlendedStore(v, mask, d, y + i);
+      StoreMasked(v, mask, d, y + i);
     });
   }
 }
@@ -110,7 +109,7 @@ void NormDxRows(const float* dy, const float* x, const float* weight, float* dx,
     const auto mean_g = hn::Set(d, sum_g / count), mean_gx = hn::Set(d, sum_gx / count);
     EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
       const auto v = hn::NegMulAdd(hat(i, mask), mean_gx, hn::Sub(g(i, mask), mean_g));
-      hn::BlendedStore(hn::Mul(v, rstd), mask, d, dx + i);
+      StoreMasked(hn::Mul(v, rstd), mask, d, dx + i);
     });
   }
 }
@@ -125,8 +124,8 @@ void NormDparamsRows(const float* dy, const float* x, float* dweight, float* dbi
     EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
       const auto g = LoadMasked(d, mask, dy + i);
       const auto hat = hn::Mul(hn::Sub(LoadMasked(d, mask, x + i), mean), rstd);
-      hn::BlendedStore(hn::MulAdd(g, hat, LoadMasked(d, mask, dweight + i)), mask, d, dweight + i);
-      hn::BlendedStore(hn::Add(g, LoadMasked(d, mask, dbias + i)), mask, d, dbias + i);
+      StoreMasked(hn::MulAdd(g, hat, LoadMasked(d, mask, dweight + i)), mask, d, dweight + i);
+      StoreMasked(hn::Add(g, LoadMasked(d, mask, dbias + i)), mask, d, dbias + i);
     });
   }
 }

@@ -10,6 +10,7 @@
 #include "hwy/highway.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/families.h"
+#include "kernels/cpu/part-inl.h"
 #include "kernels/move.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,7 +29,7 @@ float RowSum(const float* x, size_t n, bool square) {
     s1 = square ? hn::MulAdd(b, b, s1) : hn::Add(b, s1);
   }
   for (; i < n; i += lanes) {
-    const auto a = hn::MaskedLoad(hn::FirstN(d, std::min(lanes, n - i)), d, x + i);
+    const auto a = LoadMasked(d, hn::FirstN(d, std::min(lanes, n - i)), x + i);
     s0 = square ? hn::MulAdd(a, a, s0) : hn::Add(a, s0);
   }
   return hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1)));

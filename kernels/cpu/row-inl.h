@@ -12,16 +12,11 @@
 
 #include "hwy/highway.h"
 #include "kernels/cpu/math-inl.h"
+#include "kernels/cpu/part-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-// Lanes outside the mask are zero and their memory is not touched.
-template <class D, class M>
-HWY_INLINE hn::Vec<D> LoadMasked(D d, M mask, const float* p) {
-  return hn::MaskedLoad(mask, d, p);
-}
 
 // f(i, mask) for i = 0, lanes, ...; the mask is full except in the last step.
 template <class D, class F>

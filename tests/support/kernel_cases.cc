@@ -1,12 +1,15 @@
 #include "tests/support/kernel_cases.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <new>
+#include <utility>
 
 #include "autograd/op.h"
 #include "core/random.h"
@@ -25,45 +28,86 @@ std::vector<Type> output_types(std::string_view op, const KernelCase& c) {
   return infer_types(find_op(op), c.attrs, in);
 }
 
-// Memory of one operand. What is written lies between guards, so many elements behind an aligned
-// address; what is only read ends where its block ends, so that the address sanitizer sees a read
-// behind it (and begins at any address that its length gives).
+// Memory that ends at a page nobody may touch: what reads or writes behind it crashes the test.
+// Blocks of one size are kept for the next operand.
+class Pages {
+ public:
+  explicit Pages(size_t bytes) : blocks_((bytes + kBlock - 1) / kBlock + (bytes == 0)) {
+    if (blocks_ == 1 && !spare().empty()) {
+      data_ = spare().back();
+      spare().pop_back();
+      return;
+    }
+    void* p =
+        mmap(nullptr, size() + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) throw std::bad_alloc();
+    data_ = static_cast<std::byte*>(p);
+    if (mprotect(end(), kPage, PROT_NONE) != 0) throw std::bad_alloc();
+  }
+  ~Pages() {
+    if (data_ == nullptr) return;
+    if (blocks_ == 1)
+      spare().push_back(data_);
+    else
+      munmap(data_, size() + kPage);
+  }
+  Pages(Pages&& other) noexcept
+      : blocks_(other.blocks_), data_(std::exchange(other.data_, nullptr)) {}
+  std::byte* end() const { return data_ + size(); }
+
+ private:
+  static constexpr size_t kPage = 4096, kBlock = 4 * kPage;
+  static std::vector<std::byte*>& spare() {
+    static std::vector<std::byte*> blocks;
+    return blocks;
+  }
+  size_t size() const { return blocks_ * kBlock; }
+  size_t blocks_;
+  std::byte* data_ = nullptr;
+};
+
+// One operand. Aligned by chance and with its end at the untouchable page; or, where `misaligned`
+// is positive, that many elements behind an aligned address and between guards.
 class Operand {
  public:
-  Operand(DType dtype, const Shape& shape, int64_t misaligned, bool written)
+  Operand(DType dtype, const Shape& shape, int64_t misaligned)
       : type_{dtype, shape},
-        size_((2 * kGuardBytes + static_cast<size_t>(misaligned) * size_of(dtype) + type_.bytes() +
-               63) /
-              64 * 64),
-        start_(written ? kGuardBytes + static_cast<size_t>(misaligned) * size_of(dtype)
-                       : size_ - type_.bytes()),
-        bytes_(static_cast<std::byte*>(std::aligned_alloc(64, size_)), std::free) {
-    std::fill_n(bytes_.get(), size_, kGuard);
+        before_(kGuardBytes + static_cast<size_t>(misaligned) * size_of(dtype)),
+        behind_(misaligned > 0 ? kGuardBytes + 63 : 0),
+        pages_(before_ + type_.bytes() + 64 + behind_),
+        data_(pages_.end() - behind_ - type_.bytes()) {
+    if (misaligned > 0) {
+      const auto address = reinterpret_cast<uintptr_t>(data_);
+      data_ -= (address - static_cast<uintptr_t>(misaligned) * size_of(dtype)) % 64;
+    }
+    std::fill(begin(), pages_.end(), kGuard);
   }
-  void* data() const { return bytes_.get() + start_; }
-  void fill(std::byte value) { std::fill_n(bytes_.get() + start_, type_.bytes(), value); }
+  void* data() const { return data_; }
+  void fill(std::byte value) { std::fill_n(data_, type_.bytes(), value); }
   void set(const Tensor& t) {
-    if (t.size_bytes() > 0) std::memcpy(data(), t.bytes(), t.size_bytes());
+    if (t.size_bytes() > 0) std::memcpy(data_, t.bytes(), t.size_bytes());
   }
   bool holds(const Tensor& t) const {
-    return t.size_bytes() == 0 || std::memcmp(data(), t.bytes(), t.size_bytes()) == 0;
+    return t.size_bytes() == 0 || std::memcmp(data_, t.bytes(), t.size_bytes()) == 0;
   }
   bool guards_intact() const {
     const auto is_guard = [](std::byte b) { return b == kGuard; };
-    return std::all_of(bytes_.get(), bytes_.get() + start_, is_guard) &&
-           std::all_of(bytes_.get() + start_ + type_.bytes(), bytes_.get() + size_, is_guard);
+    return std::all_of(begin(), data_, is_guard) &&
+           std::all_of(data_ + type_.bytes(), pages_.end(), is_guard);
   }
-  View view() const { return {data(), type_.dtype, type_.shape, true}; }
+  View view() const { return {data_, type_.dtype, type_.shape, true}; }
   Tensor tensor() const {
     Tensor t(type_.dtype, type_.shape);
-    if (t.size_bytes() > 0) std::memcpy(t.bytes(), data(), t.size_bytes());
+    if (t.size_bytes() > 0) std::memcpy(t.bytes(), data_, t.size_bytes());
     return t;
   }
 
  private:
+  std::byte* begin() const { return data_ - before_; }
   Type type_;
-  size_t size_, start_;
-  std::unique_ptr<std::byte, void (*)(void*)> bytes_;
+  size_t before_, behind_;
+  Pages pages_;
+  std::byte* data_;
 };
 
 }  // namespace
@@ -84,14 +128,14 @@ std::vector<Tensor> run_kernel(Backend backend, std::string_view op, const Kerne
   std::vector<Tensor> given;
   for (const Tensor& t : c.inputs) {
     given.push_back(t.empty() ? t : t.cast(run_type(t.dtype())));
-    in.emplace_back(given.back().dtype(), t.shape(), 0, false);
+    in.emplace_back(given.back().dtype(), t.shape(), placement.misaligned);
     if (!t.empty()) in.back().set(given.back());
     in_views.push_back(t.empty() ? View{.present = false} : in.back().view());
   }
   std::vector<bool> replaced(c.inputs.size());  // the bytes of this input are an output's
   const std::vector<Type> types = output_types(op, c);
   for (size_t k = 0; k < types.size(); ++k) {
-    out.emplace_back(run_type(types[k].dtype), types[k].shape, placement.misaligned, true);
+    out.emplace_back(run_type(types[k].dtype), types[k].shape, placement.misaligned);
     out.back().fill(std::byte{0xFF});  // NaN, or -1
     const int from = def.updates[k] >= 0 ? def.updates[k] : k == 0 ? placement.in_place : -1;
     if (from >= 0) {
@@ -105,8 +149,8 @@ std::vector<Tensor> run_kernel(Backend backend, std::string_view op, const Kerne
   std::unique_ptr<Operand> workspace;
   if (kernel->workspace != nullptr) {
     call.workspace_bytes = kernel->workspace(call);
-    workspace = std::make_unique<Operand>(
-        DType::u8, Shape{static_cast<int64_t>(call.workspace_bytes)}, 0, true);
+    const size_t rounded = (call.workspace_bytes + 63) / 64 * 64;  // so that it begins aligned
+    workspace = std::make_unique<Operand>(DType::u8, Shape{static_cast<int64_t>(rounded)}, 0);
     workspace->fill(std::byte{0xFF});
     call.workspace = workspace->data();
   }

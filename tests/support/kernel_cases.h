@@ -66,10 +66,11 @@ Tensor values(const std::vector<float>& v);
 Tensor int_values(const std::vector<int64_t>& v);
 
 // ---- running
-// Where the operands of a call lie.
+// Where operands and results of a call lie.
 struct Placement {
-  int64_t misaligned = 0;  // elements that outputs begin behind an aligned address
-  int in_place = -1;       // output 0 is written over this input
+  // Elements that each begins behind an aligned address; 0: each ends where its memory ends.
+  int64_t misaligned = 0;
+  int in_place = -1;  // output 0 is written over this input
 };
 // Runs the kernel of a backend as the executor would. Fails the current test when it writes outside
 // of its outputs and its workspace, or changes an operand.
