@@ -17,6 +17,7 @@
 #include "core/safetensors.h"
 #include "tests/support/golden.h"
 #include "tests/support/op_rows.h"
+#include "tests/support/targets.h"
 
 namespace graft::testing {
 namespace {
@@ -128,22 +129,38 @@ class Ops : public ::testing::Test {
 };
 using GoldenOps = Ops;
 
-TEST_F(GoldenOps, ForwardAndGradient) {
-  for (const Case& c : cases_) {
+void compare_all(const std::vector<Case>& cases, Backend backend, const std::string& what) {
+  EXPECT_GT(cases.size(), 0u);
+  for (const Case& c : cases) {
     SCOPED_TRACE(c.op + "/" + c.name);
     try {
       const Built built = build(c, grads_of(c));
-      for (Backend backend : {Backend::ref, Backend::cpu}) {
-        compare(c, evaluate(built.graph, built.inputs, {}, backend), std::string(name_of(backend)));
-      }
+      compare(c, evaluate(built.graph, built.inputs, {}, backend), what);
     } catch (const Error& e) {
       ADD_FAILURE() << e.what();
     }
   }
+}
+
+TEST_F(GoldenOps, ForwardAndGradient) {
+  compare_all(cases_, Backend::ref, "ref");
   EXPECT_TRUE(missing_.empty()) << "ops without a row: " << missing_.front();
-  EXPECT_GT(cases_.size(), 0u);
   std::printf("golden ops: %zu cases, %zu not supported\n", cases_.size(), missing_.size());
 }
+
+class GoldenOpsOn : public Ops, public ::testing::WithParamInterface<int64_t> {};
+
+TEST_P(GoldenOpsOn, ForwardAndGradient) {
+  if (!cpu_has(GetParam())) GTEST_SKIP() << "this CPU has no " << target_name(GetParam());
+  const TargetScope scope(GetParam());
+  ASSERT_EQ(running_target().target, GetParam());
+  compare_all(cases_, Backend::cpu, target_name(GetParam()));
+}
+
+std::string target_of(const ::testing::TestParamInfo<int64_t>& info) {
+  return target_name(info.param);
+}
+INSTANTIATE_TEST_SUITE_P(Target, GoldenOpsOn, ::testing::ValuesIn(compiled_targets()), target_of);
 
 // What is asked for alone equals what is asked for together: a needs mask changes which nodes
 // exist, not what they compute.
