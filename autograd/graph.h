@@ -179,6 +179,6 @@ void verify(const Graph& graph);
 using Margin = std::function<std::string(const Param* param, int32_t node)>;
 std::string to_text(const Graph& graph, const Margin& margin = nullptr);
 // "%12 = linear(%3, %4, %5) f32[2, 8]  @ bert.pooler.dense"
-std::string describe_node(const Graph& graph, int32_t node);
+std::string describe_node(const Graph& graph, int32_t id);
 
 }  // namespace graft

@@ -47,8 +47,8 @@ Value dropout(Builder& b, Value x, Value rng, double p, int64_t stream);
 Value activation(Builder& b, Value x, std::string_view name);
 
 // ---- reductions. Empty axes: all.
-Value sum(Builder& b, Value x, std::vector<int64_t> axes = {}, bool keepdim = false);
-Value mean(Builder& b, Value x, std::vector<int64_t> axes = {}, bool keepdim = false);
+Value sum(Builder& b, Value x, const std::vector<int64_t>& axes = {}, bool keepdim = false);
+Value mean(Builder& b, Value x, const std::vector<int64_t>& axes = {}, bool keepdim = false);
 std::pair<Value, Value> max(Builder& b, Value x, int64_t axis,
                             bool keepdim = false);  // values, i64 index of the first
 Value cumsum(Builder& b, Value x, int64_t axis, bool reverse = false);

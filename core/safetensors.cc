@@ -88,7 +88,7 @@ SafeTensors SafeTensors::open(const std::string& path) {
   return parse(file->bytes(), file, path);
 }
 
-SafeTensors SafeTensors::parse(std::span<std::byte> bytes, std::shared_ptr<const void> owner,
+SafeTensors SafeTensors::parse(std::span<std::byte> bytes, const std::shared_ptr<const void>& owner,
                                std::string source) {
   SafeTensors st;
   st.source_ = std::move(source);

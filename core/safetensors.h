@@ -21,7 +21,7 @@ class SafeTensors {
   // wrong with it.
   static SafeTensors open(const std::string& path);
   // The same for bytes in memory, kept alive by `owner`; `source` names them in errors.
-  static SafeTensors parse(std::span<std::byte> bytes, std::shared_ptr<const void> owner,
+  static SafeTensors parse(std::span<std::byte> bytes, const std::shared_ptr<const void>& owner,
                            std::string source);
 
   bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/broadcast.h"
@@ -53,7 +54,7 @@ struct Split3 {
 template <typename T>
 int64_t ArgMax(const T* x, int64_t n, int64_t stride) {
   int64_t best = 0;
-  for (int64_t k = 1; k < n && x[best * stride] == x[best * stride]; ++k) {
+  for (int64_t k = 1; k < n && !std::isnan(x[best * stride]); ++k) {
     if (!(x[k * stride] <= x[best * stride])) best = k;
   }
   return best;

@@ -23,9 +23,9 @@ struct ModelConfig {
   Json raw;
 };
 
-// Throws FileError naming the file and the field that is missing or wrong, UsageError for a family
-// that is not known.
-ModelConfig load_config(const std::string& folder_or_file);
+// Of a model folder, or of a config.json alone. Throws FileError naming the file and the field that
+// is missing or wrong, UsageError for a family that is not known.
+ModelConfig load_config(const std::string& path);
 // The same for text in memory; `source` names it in errors.
 ModelConfig parse_config(std::string_view text, const std::string& source);
 

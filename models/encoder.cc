@@ -99,7 +99,8 @@ class EncoderBuilder {
     const Value k = projection(x, names_.key, Role::attention_key);
     const Value v = projection(x, names_.value, Role::attention_value);
     AttentionAttrs attrs;
-    attrs.scale = 1 / std::sqrt(static_cast<double>(c_.hidden / c_.heads));
+    const int64_t head_size = c_.hidden / c_.heads;
+    attrs.scale = 1 / std::sqrt(static_cast<double>(head_size));
     Value context = ops::attention(b_, q, k, v, {}, mask_, attrs);
     context = ops::reshape(b_, context, {o_.batch, o_.length, c_.hidden});
     b_.mark(Role::attention_context, context);

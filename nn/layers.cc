@@ -5,7 +5,7 @@
 namespace graft::nn {
 
 Value weight(Builder& b, std::string_view name, Shape shape) {
-  return b.param({.name = b.path(name), .type = {DType::f32, std::move(shape)}});
+  return b.param({.name = b.path(name), .type = {DType::f32, shape}});
 }
 
 Value linear(Builder& b, Value x, std::string_view name, int64_t out, bool bias) {

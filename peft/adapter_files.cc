@@ -45,7 +45,7 @@ const std::vector<std::string_view> kCommon = {"peft_type",
 
 // Whether Hugging Face PEFT computes the same from this configuration: it does not know these.
 bool hugging_face_has(const Method& method, const Json& config) {
-  return !method.peft_type.empty() && config.value("use_gating", false) == false &&
+  return !method.peft_type.empty() && !config.value("use_gating", false) &&
          config.value("insert_at", "embedding.tokens") == "embedding.tokens" &&
          config.value("dora_rule", "peft") == "peft";
 }

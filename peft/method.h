@@ -50,9 +50,9 @@ struct Adapted {
   std::vector<AfterStep> after_step;
 };
 
-// The rewritten graph: base frozen, the method applied, and what config["modules_to_save"] names (a
+// The rewritten graph: base frozen, the method applied, and what given["modules_to_save"] names (a
 // task head) unfrozen.
-Adapted apply(const Graph& base, const Method& method, const Json& config,
+Adapted apply(const Graph& base, const Method& method, const Json& given,
               const ApplyOptions& options = {});
 
 // The task's loss plus the penalties of the method (outputs "penalty/..."). Call before

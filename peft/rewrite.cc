@@ -57,14 +57,14 @@ Value Rewrite::dropout(Value x, double p, std::string_view site) {
 
 Value Rewrite::param(const std::string& name, Shape shape, const Init& init, bool trainable) {
   return b_.param({.name = name,
-                   .type = {DType::f32, std::move(shape)},
+                   .type = {DType::f32, shape},
                    .trainable = trainable,
                    .init = init,
                    .adapter = options_.adapter});
 }
 
 Value Rewrite::buffer(const std::string& name, DType dtype, Shape shape) {
-  return b_.param({.name = name, .type = {dtype, std::move(shape)}, .adapter = options_.adapter});
+  return b_.param({.name = name, .type = {dtype, shape}, .adapter = options_.adapter});
 }
 
 }  // namespace graft::peft

@@ -127,10 +127,10 @@ Value reduce(Builder& b, std::string_view op, Value x, const std::vector<int64_t
 
 Family reduce_ops() { return kOps; }
 
-Value sum(Builder& b, Value x, std::vector<int64_t> axes, bool keepdim) {
+Value sum(Builder& b, Value x, const std::vector<int64_t>& axes, bool keepdim) {
   return reduce(b, "sum", x, axes, keepdim);
 }
-Value mean(Builder& b, Value x, std::vector<int64_t> axes, bool keepdim) {
+Value mean(Builder& b, Value x, const std::vector<int64_t>& axes, bool keepdim) {
   return reduce(b, "mean", x, axes, keepdim);
 }
 

@@ -187,7 +187,7 @@ Json drop_zero_triplets(const Json& config, double progress, const ParamStore& s
   next["rank_pattern"] = Json::object();
   for (const std::string& name : store.names()) {
     if (!name.ends_with(".lora_E")) continue;
-    const Tensor e = store.get(name);
+    const Tensor& e = store.get(name);
     Json bits = Json::array();
     for (int64_t i = 0; i < e.elements(); ++i) bits.push_back(e.data<float>()[i] != 0);
     next["rank_pattern"][name] = bits;

@@ -160,8 +160,9 @@ TEST_P(GemmOnTarget, Epilogue) {
 
 TEST_P(GemmOnTarget, BitsDependOnNeitherThreadsNorRows) {
   const TargetScope scope(target());
-  for (const auto& [m, n, k] :
+  for (const auto& sizes :
        {std::tuple{150, 12, 700}, {131, 200, 530}, {31, 700, 300}, {1100, 40, 600}}) {
+    const int64_t m = std::get<0>(sizes), n = std::get<1>(sizes), k = std::get<2>(sizes);
     Matrix a(m, k, 9), b(k, n, 10), before(m, n, 11);
     const GemmOperand b_operand = b.operand(b_layout(), k, n);
     Output one(m, n);
