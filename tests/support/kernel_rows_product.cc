@@ -109,7 +109,8 @@ std::vector<KernelCase> attention_cases(const Sizes& z, bool backward) {
       in.insert(in.begin(), floats(shape(z.t, z.h), 4));
       v.a.need_dbias = !v.bias.empty();
       // A key's gradient sums over all queries of all heads that read it.
-      t.input *= 2 * static_cast<double>(z.t * z.h / z.hk + 1);
+      const int64_t queries = z.t * z.h / z.hk;
+      t.input *= 2 * static_cast<double>(queries + 1);
     }
     cases.push_back({v.name, Attrs::of(v.a), in, t});
   }

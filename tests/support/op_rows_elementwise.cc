@@ -23,15 +23,15 @@ void add_elementwise_rows(OpRows& rows) {
                                                  {"rsqrt", ops::rsqrt},
                                                  {"sin", ops::sin},
                                                  {"cos", ops::cos}};
-  for (const auto& [name, f] : unary) {
-    rows[name].build = [f](Builder& b, const auto&, const auto& in) {
+  for (const auto& row : unary) {
+    rows[row.first].build = [f = row.second](Builder& b, const auto&, const auto& in) {
       return std::vector{f(b, in("x"))};
     };
   }
   const std::pair<const char*, Binary> binary[] = {
       {"add", ops::add}, {"sub", ops::sub}, {"mul", ops::mul}, {"div", ops::div}};
-  for (const auto& [name, f] : binary) {
-    rows[name].build = [f](Builder& b, const auto&, const auto& in) {
+  for (const auto& row : binary) {
+    rows[row.first].build = [f = row.second](Builder& b, const auto&, const auto& in) {
       return std::vector{f(b, in("x"), in("y"))};
     };
   }
