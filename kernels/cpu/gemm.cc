@@ -134,7 +134,7 @@ class BlockedProduct {
       const Range i = RowTile(t);
       float* tile_a = plan_.keep_a ? a + (i.begin - rows_.begin) * k.size() : a;
       if (pack_a) PackTileOfA(f_, g_, i.begin, i.size(), k, tile_a);
-      if (pack_a && t + 1 < row_tiles_) FetchTileOfA(RowTile(t + 1), k);
+      if (t + 1 < row_tiles_) FetchForTile(RowTile(t + 1), k, j, pack_a);
       for (int64_t p = j.begin; p < j.end; p += kPanel) {
         TileArgs tile = {.a = tile_a,
                          .b = b.data + (p - j.begin) / kPanel * b.panel_step,
@@ -165,15 +165,18 @@ class BlockedProduct {
     return t + 1 < row_tiles_ ? matrix + RowTile(t + 1).begin * g_.ldc + j.begin : nullptr;
   }
 
-  // What the next row tile is packed from comes from memory while this one is multiplied. Row after
-  // row: an order that the processor's own prefetchers recognize.
-  void FetchTileOfA(Range i, Range k) const {
-    if (g_.a.layout != MatrixLayout::rows) return;
-    for (int64_t r = i.begin; r < i.end; ++r) {
-      for (int64_t at = k.begin; at < k.end; at += kFloatsPerLine) {
-        __builtin_prefetch(ElementOf(g_.a, r, at));
+  // What the next row tile is packed from and starts from comes from memory while this one is
+  // multiplied. Row after row: an order that the processor's own prefetchers recognize.
+  void FetchForTile(Range i, Range k, Range j, bool pack_a) const {
+    const auto fetch = [&](const float* row, int64_t stride, int64_t columns) {
+      for (int64_t r = 0; r < i.size(); ++r, row += stride) {
+        for (int64_t at = 0; at < columns; at += kFloatsPerLine) __builtin_prefetch(row + at);
       }
-    }
+    };
+    if (pack_a && g_.a.layout == MatrixLayout::rows)
+      fetch(ElementOf(g_.a, i.begin, k.begin), g_.a.stride, k.size());
+    if (k.begin == 0 && g_.base != nullptr && g_.base != g_.c)
+      fetch(g_.base + i.begin * g_.ldc + j.begin, g_.ldc, j.size());
   }
 
   // Each row tile fetches its part of the block of B after this one: four lines per two k in all.
