@@ -14,8 +14,10 @@ namespace {
 constexpr int64_t kFewestFeatures = 17;
 
 // Whether the products that read this weight get faster and no second copy of it stays in memory.
-//  - Packed once is worth 3-6 % of a product of 1024 rows and a factor of 1.2-2 at 32 rows or less;
-//    packing costs as much as a product of some 50 rows, once per weight (bench/README.md).
+//  - Packed once is worth a factor of 1.2-2 at 64 rows or less and a few percent of a product of
+//  1024
+//    rows, and never loses; packing costs as much as a product of some 50 rows, once per weight
+//    (bench/README.md).
 //  - A reader of another kind (an embedding tied to the output layer, the norm of DoRA) needs the
 //    rows as they were: both forms would stay.
 bool pays(const Graph& graph, const std::vector<bool>& live, Value weight,
