@@ -7,11 +7,11 @@
 
 #include "apps/command.h"
 #include "apps/lines.h"
+#include "autograd/compile.h"
 #include "autograd/evaluate.h"
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fold.h"
-#include "autograd/planner.h"
 #include "core/atomic_file.h"
 #include "peft/adapter_files.h"
 #include "peft/combine.h"
@@ -128,8 +128,7 @@ std::vector<std::vector<float>> embed(AdaptedModel& m, const Tokenizer& tokenize
     if (executor == nullptr) {
       Builder b(cheap_forms(m.build(static_cast<int64_t>(batch.size()), length).graph));
       b.keep_outputs({"embedding"});
-      executor =
-          std::make_unique<Executor>(std::make_shared<const Program>(plan(b.finish())), m.params());
+      executor = std::make_unique<Executor>(compile(b.finish()), m.params());
     }
     std::vector<EncoderRow> encoded;
     for (size_t i : batch) encoded.push_back({rows[i].ids, {}});

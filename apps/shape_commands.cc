@@ -9,8 +9,8 @@
 #include <tuple>
 
 #include "apps/command.h"
+#include "autograd/compile.h"
 #include "autograd/passes/fold.h"
-#include "autograd/planner.h"
 #include "core/error.h"
 #include "core/random.h"
 #include "models/encoder.h"
@@ -111,8 +111,7 @@ PlannedStep plan_step(const Step& o) {
                                              .labels = o.labels});
   s.adapted = peft::apply(base, *s.method, config, {.training = true});
   const MicroBatch whole{s.adapted, 1};
-  s.program = std::make_shared<const Program>(
-      plan(training_step({&whole, 1}, o.labels, {}, s.method->learning_rate)));
+  s.program = compile(training_step({&whole, 1}, o.labels, {}, s.method->learning_rate));
   return s;
 }
 

@@ -255,15 +255,23 @@ class Planner {
 
   // Names the value by what it is computed from, so that every program on the same store finds the
   // same bytes.
-  std::string derived_name(int32_t id, size_t output) const {
+  std::string derived_name(int32_t id, size_t output) {
     const Node& n = node(id);
     if (n.op->name == "param") return n.attrs.as<NameAttrs>().name;
+    std::string& known = derived_names_[{id, static_cast<int32_t>(output)}];
+    if (!known.empty()) return known;
     std::string text = fmt::format("{}{{{}}}", n.op->name, n.attrs.str());
     if (output > 0) text += fmt::format(".{}", output);
     text += "(";
     for (const Value v : n.inputs)
       text += (v.valid() ? derived_name(v.node, static_cast<size_t>(v.output)) : "-") + ",";
-    return text + ")";
+    text += ")";
+    // Shared subexpressions would double it from level to level.
+    constexpr size_t kLongest = 300;
+    if (text.size() > kLongest) {
+      text = fmt::format("{}#{:016x}{:016x}", n.op->name, hash_name(text), hash_name(text + "#"));
+    }
+    return known = text;
   }
 
   void lay_out();
@@ -276,6 +284,7 @@ class Planner {
   std::vector<bool> live_;
   std::vector<int32_t> order_;
   std::vector<std::vector<int32_t>> last_read_;
+  std::map<Value, std::string> derived_names_;
   std::vector<int32_t> expiry_;  // [buffer]: position in order_ after which it is dead
 };
 

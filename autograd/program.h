@@ -68,8 +68,8 @@ std::vector<size_t> memory_timeline(const Program& program);
 // The largest values alive at the peak and where in the model they stand, a line each.
 std::string explain_peak(const Program& program, size_t lines = 8);
 
-// Throws BudgetError where the peak is above a budget in bytes (0: none), with the smallest one that
-// is met and what is alive at the peak.
+// Throws BudgetError where the peak is above a budget in bytes (0: none), with the smallest one
+// that is met and what is alive at the peak.
 void expect_budget(const Program& program, size_t budget);
 
 // One line per step with offsets; stable.

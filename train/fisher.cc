@@ -2,9 +2,9 @@
 // a batch's gradient would be something else).
 #include <chrono>
 
+#include "autograd/compile.h"
 #include "autograd/gradient.h"
 #include "autograd/ops.h"
-#include "autograd/planner.h"
 #include "core/error.h"
 #include "train/trainer.h"
 
@@ -59,8 +59,7 @@ bool Trainer::start_from_fisher(const OnStep& on_step) {
     const Shape2 shape = shape_of(task_.train, row);
     auto& e = pool[shape];
     if (e == nullptr) {
-      const auto program =
-          std::make_shared<const Program>(plan(squares(base_graph(shape), fisher, task_.classes)));
+      const auto program = compile(squares(base_graph(shape), fisher, task_.classes));
       store_.initialize(program->graph, 0);
       e = std::make_unique<Executor>(program, store_, arena_for(*program));
     }

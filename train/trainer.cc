@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <limits>
 
+#include "autograd/compile.h"
 #include "autograd/passes/cheap_forms.h"
-#include "autograd/planner.h"
 #include "core/error.h"
 
 namespace graft {
@@ -100,8 +100,7 @@ std::shared_ptr<const Program> Trainer::plan_step(const Json& config, Shape2 sha
         {peft::apply(base_graph({rows, shape.second}), method_, config, {.training = true}),
          static_cast<double>(rows) / static_cast<double>(shape.first)});
   }
-  return std::make_shared<const Program>(
-      plan(training_step(parts, task_.classes, options_, options_.lr)));
+  return compile(training_step(parts, task_.classes, options_, options_.lr));
 }
 
 // The stages of the run and a plan for each shape of their batches: memory is known before the
@@ -160,7 +159,7 @@ Executor& Trainer::evaluation_executor(Shape2 shape) {
   if (slot == nullptr) {
     Builder b(cheap_forms(peft::apply(base_graph(shape), method_, config_).graph));
     b.keep_outputs({"logits"});
-    const auto program = std::make_shared<const Program>(plan(b.finish()));
+    const auto program = compile(b.finish());
     slot = std::make_unique<Executor>(program, store_, arena_for(*program));
   }
   return *slot;

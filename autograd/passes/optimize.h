@@ -6,7 +6,7 @@
 
 namespace graft {
 
-// Dead code out, products fused with their surroundings (fuse_products.h), frozen weights packed
+// Dead code out, equal nodes made one (common_subexpressions.h), products fused with their surroundings (fuse_products.h), frozen weights packed
 // (pack_weights.h). Results differ by rounding only.
 Graph optimize(const Graph& graph);
 

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/packed.h"
 #include "tests/support/kernel_cases.h"
 
 namespace graft::testing {
@@ -66,6 +67,71 @@ KernelRow linear_dx_row() {
                     {"many rows", a, {floats({n, 5}), floats({5, 3}, 2)}, product_of(5)}};
               },
           .wide = 4'001};
+}
+
+KernelRow pack_row() {
+  return {.of_length =
+              [](int64_t n) {
+                const Attrs a = Attrs::of(NoAttrs{});
+                return std::vector<KernelCase>{{"many outputs", a, {floats({n, 5})}, {}},
+                                               {"many inputs", a, {floats({35, n})}, {}}};
+              },
+          .wide = 4'001};
+}
+
+// W as the panels that `pack` makes of it.
+Tensor packed(const Tensor& w) {
+  const int64_t out = w.shape()[0], in = w.shape()[1];
+  Tensor panels(DType::f32, {PackedElements(out, in)});
+  for (int64_t o = 0; o < out; ++o) {
+    for (int64_t i = 0; i < in; ++i)
+      panels.data<float>()[PackedIndex(in, o, i)] = w.data<float>()[o * in + i];
+  }
+  return panels;
+}
+
+KernelRow fused_linear_row() {
+  return {.of_length =
+              [](int64_t n) {
+                std::vector<KernelCase> cases;
+                struct Variant {
+                  const char* name;
+                  FusedLinearAttrs a;
+                  bool bias, base;
+                };
+                for (const auto& [out, in] : {std::pair{n, int64_t{5}}, {int64_t{20}, n}}) {
+                  for (const Variant& v :
+                       {Variant{"plain", {}, false, false},
+                        {"bias", {}, true, false},
+                        {"base", {.scale = 0.7}, false, true},
+                        {"gradient", {.backward = true, .scale = -2}, false, false},
+                        {"gradient sum", {.backward = true}, false, true},
+                        {"relu", {.activation = "relu"}, true, true},
+                        {"gelu_erf", {.activation = "gelu_erf", .keep_pre = true}, true, false},
+                        {"gelu_tanh", {.activation = "gelu_tanh"}, true, false},
+                        {"silu", {.activation = "silu", .keep_pre = true}, true, true},
+                        {"tanh", {.activation = "tanh"}, false, false}}) {
+                    FusedLinearAttrs a = v.a;
+                    a.out = out, a.in = in;
+                    const Tensor w = floats({out, in}, 2);
+                    for (const bool panels : {false, true}) {
+                      KernelCase c{
+                          fmt::format("{}, {} -> {}{}", v.name, in, out, panels ? ", packed" : ""),
+                          Attrs::of(a),
+                          {floats({3, a.features()}), panels ? packed(w) : w,
+                           v.bias ? floats({a.columns()}, 3) : Tensor(),
+                           v.base ? floats({3, a.columns()}, 4) : Tensor()},
+                          product_of(a.features() + 4)};
+                      // Activations see the rounding of their argument, which the terms bound.
+                      c.tolerance.floor = a.activation.empty() ? 0 : 8 * 0x1p-23;
+                      cases.push_back(std::move(c));
+                    }
+                  }
+                }
+                return cases;
+              },
+          .shortest = 1,
+          .wide = 1'001};
 }
 
 // Batch, queries, keys, query heads, key heads, channels.
@@ -188,7 +254,11 @@ KernelRow t5_bucket_row() {
 }  // namespace
 
 KernelRows matmul_kernel_rows() {
-  return {{"matmul", matmul_row()}, {"linear", linear_row()}, {"linear_dx", linear_dx_row()}};
+  return {{"matmul", matmul_row()},
+          {"linear", linear_row()},
+          {"linear_dx", linear_dx_row()},
+          {"pack", pack_row()},
+          {"fused_linear", fused_linear_row()}};
 }
 
 KernelRows attention_kernel_rows() {

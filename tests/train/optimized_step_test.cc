@@ -121,9 +121,10 @@ struct Step {
         rows.push_back({row, {}});
         inputs.at("labels" + suffix).data<int64_t>()[r] = r;
       }
-      fill_encoder_inputs(
-          config, rows, kLength, virtual_tokens,
-          [&](const std::string& name) -> Tensor& { return inputs.at(name + suffix); });
+      fill_encoder_inputs(config, rows, kLength, virtual_tokens, [&](const std::string& name) {
+        const auto it = inputs.find(name + suffix);
+        return it == inputs.end() ? nullptr : &it->second;
+      });
     }
   }
 

@@ -1,0 +1,12 @@
+#include "autograd/compile.h"
+
+#include "autograd/passes/optimize.h"
+#include "autograd/planner.h"
+
+namespace graft {
+
+std::shared_ptr<const Program> compile(const Graph& graph) {
+  return std::make_shared<const Program>(plan(optimize(graph)));
+}
+
+}  // namespace graft
