@@ -50,7 +50,7 @@ Graph common_subexpressions(const Graph& graph, Delta* delta) {
   }
   Builder b(graph);
   b.replace_values(canonical);
-  return finish_live(b, delta);
+  return finish_live(b, delta, UnusedInputs::keep);
 }
 
 }  // namespace graft

@@ -1,5 +1,7 @@
 #include "autograd/passes/dead_code.h"
 
+#include "autograd/op.h"
+
 namespace graft {
 
 std::vector<bool> live_nodes(const Graph& graph) {
@@ -16,16 +18,20 @@ std::vector<bool> live_nodes(const Graph& graph) {
   return live;
 }
 
-Graph live_part(const Graph& graph, Delta* delta) {
+Graph live_part(const Graph& graph, Delta* delta, UnusedInputs unused) {
   Builder b(graph);
-  b.drop_dead(live_nodes(graph));
+  std::vector<bool> live = live_nodes(graph);
+  for (size_t i = 0; i < live.size() && unused == UnusedInputs::keep; ++i) {
+    live[i] = live[i] || graph.nodes()[i].op->name == "input";
+  }
+  b.drop_dead(std::move(live));
   return b.finish(delta);
 }
 
-Graph finish_live(Builder& b, Delta* delta) {
+Graph finish_live(Builder& b, Delta* delta, UnusedInputs unused) {
   Delta rewrite, removal;
   const Graph whole = b.finish(&rewrite);
-  Graph live = live_part(whole, &removal);
+  Graph live = live_part(whole, &removal, unused);
   if (delta != nullptr) *delta = then(rewrite, removal);
   return live;
 }

@@ -37,7 +37,8 @@ std::string first_reader(const Graph& graph, const std::vector<bool>& alone,
   return "nothing";
 }
 
-// A graph cut in two: what parameters alone decide, and the rest, which reads those values as leaves.
+// A graph cut in two: what parameters alone decide, and the rest, which reads those values as
+// leaves.
 struct Cut {
   Graph values, rest;
   std::vector<std::string> merged;

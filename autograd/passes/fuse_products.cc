@@ -40,7 +40,7 @@ class FuseProducts {
         take_activation(i, n);
       }
     }
-    return live_part(b_.finish());
+    return finish_live(b_, nullptr, UnusedInputs::keep);
   }
 
  private:

@@ -8,7 +8,8 @@
 namespace graft {
 
 Graph optimize(const Graph& graph) {
-  return pack_weights(fuse_products(common_subexpressions(live_part(graph))));
+  return pack_weights(
+      fuse_products(common_subexpressions(live_part(graph, nullptr, UnusedInputs::keep))));
 }
 
 }  // namespace graft

@@ -67,7 +67,7 @@ Graph pack_weights(const Graph& graph) {
     b.phase = Phase::forward;
     b.part = 0;
   }
-  return live_part(b.finish());
+  return finish_live(b, nullptr, UnusedInputs::keep);
 }
 
 }  // namespace graft
