@@ -12,7 +12,9 @@
 #include "autograd/compile.h"
 #include "autograd/passes/fold.h"
 #include "core/error.h"
+#include "core/parallel.h"
 #include "core/random.h"
+#include "kernels/ceiling.h"
 #include "models/encoder.h"
 #include "peft/method.h"
 #include "train/step.h"
@@ -235,20 +237,24 @@ void run_bench(const Bench& o) {
   }
   const size_t before = resident_bytes();
   Executor e(s.program, store);
-  std::vector<double> seconds;
+  std::vector<double> seconds, shares;
   for (int64_t step = 0; step <= o.steps && !interrupted(); ++step) {
     fill_random(s, o, e);
     if (e.has_input("rng")) {
       e.input("rng").data<int64_t>()[0] = o.common.seed;
       e.input("rng").data<int64_t>()[1] = step;
     }
+    const double ceiling = multiply_add_ceiling(num_threads());
     const auto start = Clock::now();
     e.run();
-    if (step > 0) seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    if (step == 0) continue;
+    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    shares.push_back(s.program->flops / seconds.back() / ceiling);
   }
   if (seconds.empty()) throw Interrupted("interrupted before the first step was timed");
   std::ranges::sort(seconds);
-  const double median = seconds[seconds.size() / 2];
+  std::ranges::sort(shares);
+  const double median = seconds[seconds.size() / 2], share = shares[shares.size() / 2];
   const double tokens = static_cast<double>(o.batch * o.length) / median;
   const size_t peak = s.program->persistent_bytes + e.high_water_bytes();
   const size_t after = resident_bytes();
@@ -258,15 +264,16 @@ void run_bench(const Bench& o) {
                 {"seconds_per_step_min", seconds[0]},
                 {"tokens_per_second", tokens},
                 {"flops_per_step", s.program->flops},
+                {"share_of_peak", share},
                 {"peak_bytes", peak},
                 {"planned_peak_bytes", s.program->peak_bytes()},
                 {"model_bytes", model_bytes},
                 {"rss_over_model_bytes", after - std::min(after, before)}});
   } else {
     std::cout << fmt::format(
-        "{}: {:.4f} s a step (best {:.4f}), {:.0f} tokens/s, {:.1f} GFLOP/s; {:.1f} MB at the "
-        "peak, as planned\n",
-        s.method->name, median, seconds[0], tokens, s.program->flops / median / 1e9,
+        "{}: {:.4f} s a step (best {:.4f}), {:.0f} tokens/s, {:.1f} GFLOP/s: {:.2f} of what "
+        "multiply-adds reach here; {:.1f} MB at the peak, as planned\n",
+        s.method->name, median, seconds[0], tokens, s.program->flops / median / 1e9, share,
         static_cast<double>(peak) / 1e6);
   }
 }

@@ -1,6 +1,3 @@
-// The ceiling per instruction set, and the rounds.
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "bench/measure.cc"
 #include "bench/measure.h"
 
 #include <time.h>
@@ -10,39 +7,10 @@
 #include <thread>
 
 #include "core/parallel.h"
-#include "core/tensor.h"
-#include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/cpu/dispatch.h"
-#include "kernels/cpu/gemm_tile-inl.h"
+#include "kernels/ceiling.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace graft::bench::HWY_NAMESPACE {
-namespace tile = cpu::HWY_NAMESPACE::gemm;
-
-// `repeats` times the sum over k of a column of a times a row of b, in registers. Returns the
-// multiply-adds of one k.
-int64_t MultiplyAdds(const float* a, const float* b, int64_t k, int64_t repeats, float* out) {
-  tile::Accumulators<tile::kRows> sums;
-  tile::ClearTile(sums);
-  for (int64_t r = 0; r < repeats; ++r) {
-#pragma GCC unroll 1
-    for (int64_t i = 0; i < k; i += 2) {
-      tile::Step(a + i * tile::kRows, b + i * tile::kColumns, sums);
-      tile::Step(a + (i + 1) * tile::kRows, b + (i + 1) * tile::kColumns, sums);
-    }
-  }
-  tile::StoreTile(sums, out, tile::kColumns);
-  return int64_t{tile::kRows} * tile::kColumns;
-}
-
-}  // namespace graft::bench::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 namespace graft::bench {
-HWY_EXPORT(MultiplyAdds);
-
 namespace {
 
 double seconds_of(clockid_t clock) {
@@ -57,42 +25,7 @@ double now(int threads) {
   return seconds_of(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC);
 }
 
-// Operands of 128 k: 14 x 128 and 128 x 32 floats are 23 KB, in any L1.
-constexpr int64_t kDepth = 128;
-
 }  // namespace
-
-double ceiling(int threads, double seconds) {
-  struct Operands {
-    alignas(64) float a[16 * kDepth], b[32 * kDepth], out[16 * 32];
-    double rate;
-  };
-  static std::vector<Operands> operands(static_cast<size_t>(std::thread::hardware_concurrency()));
-  threads = std::min(threads, static_cast<int>(operands.size()));
-  const auto run = GRAFT_DISPATCH(MultiplyAdds);
-  constexpr int64_t kRepeats = 400;
-  const int before = num_threads();
-  set_num_threads(threads);
-  // Every thread at once, each by the processor time that it got.
-  parallel_for(threads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      Operands& o = operands[static_cast<size_t>(t)];
-      o.rate = 0;
-      const double start = seconds_of(CLOCK_THREAD_CPUTIME_ID);
-      for (double at = start; at - start < seconds;) {
-        const int64_t per_k = run(o.a, o.b, kDepth, kRepeats, o.out);
-        const double stop = seconds_of(CLOCK_THREAD_CPUTIME_ID);
-        o.rate =
-            std::max(o.rate, 2.0 * static_cast<double>(per_k * kDepth * kRepeats) / (stop - at));
-        at = stop;
-      }
-    }
-  });
-  set_num_threads(before);
-  double sum = 0;
-  for (int t = 0; t < threads; ++t) sum += operands[static_cast<size_t>(t)].rate;
-  return sum;
-}
 
 std::string machine() {
   std::string name = "unknown processor";
@@ -129,7 +62,7 @@ std::vector<Result> interleaved(const std::vector<Candidate>& candidates, int th
   std::vector<std::vector<double>> seconds(candidates.size()), shares(candidates.size());
   for (int round = 0; round < rounds; ++round) {
     for (size_t i = 0; i < candidates.size(); ++i) {
-      const double top = ceiling(threads);
+      const double top = multiply_add_ceiling(threads);
       const double start = now(threads);
       for (int64_t r = 0; r < repeats[i]; ++r) candidates[i].run();
       const double each = (now(threads) - start) / static_cast<double>(repeats[i]);
@@ -147,4 +80,3 @@ std::vector<Result> interleaved(const std::vector<Candidate>& candidates, int th
 }
 
 }  // namespace graft::bench
-#endif  // HWY_ONCE

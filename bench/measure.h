@@ -10,10 +10,6 @@
 
 namespace graft::bench {
 
-// Multiply-adds of the largest register tile with operands from L1, on `threads` threads at once:
-// operations per second of about `seconds` of work. No matrix product can be faster.
-double ceiling(int threads, double seconds = 0.004);
-
 // Name of the processor, instruction set that the kernels chose, cores.
 std::string machine();
 

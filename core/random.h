@@ -36,10 +36,7 @@ class RandomStream {
         step_(static_cast<uint32_t>(step)) {}
 
   uint32_t bits(uint64_t index) const { return block(index / 4)[index % 4]; }
-  PhiloxBlock block(uint64_t i) const {
-    return philox({static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), stream_, step_}, key0_,
-                  key1_);
-  }
+  PhiloxBlock block(uint64_t i) const { return philox(counter(i), key0_, key1_); }
   // In [0, 1), 24 bits.
   float uniform(uint64_t index) const { return static_cast<float>(bits(index) >> 8) * 0x1p-24f; }
   // Standard normal, Box-Muller on the index's own block.
@@ -48,6 +45,13 @@ class RandomStream {
     const double u = (static_cast<double>(b[0]) + 0.5) * 0x1p-32;
     const double v = static_cast<double>(b[1]) * 0x1p-32;
     return std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
+  }
+
+  // What block(i) is a function of, for kernels that draw many at once.
+  uint32_t key0() const { return key0_; }
+  uint32_t key1() const { return key1_; }
+  PhiloxBlock counter(uint64_t i) const {
+    return {static_cast<uint32_t>(i), static_cast<uint32_t>(i >> 32), stream_, step_};
   }
 
  private:

@@ -1,6 +1,6 @@
 // Updates of a weight that live in fewer numbers than the weight: chosen entries (methods.md 4.5,
-// 4.6), the random subspace of Fastfood (5.1), and the stochastic gates of diff pruning. Reference
-// and CPU share these loops over a floating type; the Walsh-Hadamard transform is given by each.
+// 4.6) and the random subspace of Fastfood (5.1). Reference and CPU share these loops over a
+// floating type; the Walsh-Hadamard transform is given by each.
 #pragma once
 
 #include <algorithm>
@@ -58,66 +58,6 @@ void SparseGather(const KernelCall& c) {
   for (const int64_t* i = e.begin; i < e.end; ++i) {
     if (*i >= offset && *i - offset < n) out[e.first + (i - e.begin)] = g[*i - offset];
   }
-}
-
-// A hard-concrete gate and its slope at alpha. u = 1/2 where nothing is drawn.
-struct Gate {
-  double lower, upper;
-
-  double stretched(double alpha, double u, double& s) const {
-    s = 1 / (1 + std::exp(-(std::log(u) - std::log1p(-u) + alpha)));
-    return s * (upper - lower) + lower;
-  }
-  double value(double alpha, double u) const {
-    double s = 0;
-    return std::clamp(stretched(alpha, u, s), 0.0, 1.0);
-  }
-  double slope(double alpha, double u) const {
-    double s = 0;
-    const double z = stretched(alpha, u, s);
-    return z > 0 && z < 1 ? (upper - lower) * s * (1 - s) : 0;
-  }
-};
-
-// f(i, u) for every element: u in [1e-4, 1 - 1e-4] drawn from (seed, step) in rng, or 1/2 without.
-template <typename F>
-void EachDraw(const KernelCall& c, const View* rng, F f) {
-  const int64_t n = c.out().elements();
-  const auto stream = static_cast<uint64_t>(c.attr<HardConcreteAttrs>().stream);
-  const RandomStream random(rng ? static_cast<uint64_t>(rng->as<int64_t>()[0]) : 0, stream,
-                            rng ? static_cast<uint64_t>(rng->as<int64_t>()[1]) : 0);
-  parallel_for((n + 3) / 4, kGrain / 16, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const PhiloxBlock bits = rng ? random.block(static_cast<uint64_t>(block)) : PhiloxBlock{};
-      for (int64_t i = 4 * block; i < std::min(4 * block + 4, n); ++i) {
-        const double uniform = static_cast<double>(bits[static_cast<size_t>(i % 4)] >> 8) * 0x1p-24;
-        f(i, rng ? 1e-4 + (1 - 2e-4) * uniform : 0.5);
-      }
-    }
-  });
-}
-
-template <typename T>
-void HardConcrete(const KernelCall& c) {  // alpha, rng -> z
-  const auto& a = c.attr<HardConcreteAttrs>();
-  const Gate gate{a.lower, a.upper};
-  const T* alpha = c.in(0).template as<T>();
-  T* z = c.out().template as<T>();
-  EachDraw(c, c.has(1) ? &c.in(1) : nullptr, [&](int64_t i, double u) {
-    z[i] = static_cast<T>(gate.value(static_cast<double>(alpha[i]), u));
-  });
-}
-
-template <typename T>
-void HardConcreteBackward(const KernelCall& c) {  // dz, alpha, rng -> dalpha
-  const auto& a = c.attr<HardConcreteAttrs>();
-  const Gate gate{a.lower, a.upper};
-  const T *dz = c.in(0).template as<T>(), *alpha = c.in(1).template as<T>();
-  T* out = c.out().template as<T>();
-  EachDraw(c, c.has(2) ? &c.in(2) : nullptr, [&](int64_t i, double u) {
-    out[i] =
-        static_cast<T>(static_cast<double>(dz[i]) * gate.slope(static_cast<double>(alpha[i]), u));
-  });
 }
 
 // What is random in Fastfood, per tensor: G ~ N(0, 1) divided by the normalization

@@ -284,26 +284,6 @@ void Cast(const KernelCall& c) {
                [&](int64_t begin, int64_t end) { move::Cast(c, begin, end); });
 }
 
-void Dropout(const KernelCall& c) {
-  const auto& a = c.attr<DropoutAttrs>();
-  const int64_t* rng = c.in(1).as<int64_t>();
-  const RandomStream random(static_cast<uint64_t>(rng[0]), static_cast<uint64_t>(a.stream),
-                            static_cast<uint64_t>(rng[1]));
-  const float p = static_cast<float>(a.p), keep = 1 / (1 - p);
-  const float* x = c.in(0).as<float>();
-  float* y = c.out().as<float>();
-  parallel_for((c.out().elements() + 3) / 4, kGrain / 16, [&](int64_t begin, int64_t end) {
-    const int64_t n = c.out().elements();
-    for (int64_t block = begin; block < end; ++block) {
-      const PhiloxBlock bits = random.block(static_cast<uint64_t>(block));
-      for (int64_t i = 4 * block; i < std::min(4 * block + 4, n); ++i) {
-        const float u = static_cast<float>(bits[static_cast<size_t>(i % 4)] >> 8) * 0x1p-24f;
-        y[i] = u >= p ? x[i] * keep : 0;
-      }
-    }
-  });
-}
-
 constexpr KernelEntry kKernels[] = {
     {"add", Add},
     {"sub", Sub},
@@ -341,7 +321,6 @@ constexpr KernelEntry kKernels[] = {
     {"where", Where},
     {"masked_fill", MaskedFill},
     {"cast", Cast},
-    {"dropout", Dropout},
     {"full", move::Full},
 };
 

@@ -86,7 +86,7 @@ constexpr double kFlopsPerThread = 5e5;
 // own part of A and B, so a cut along one operand repeats the packing of the other; the costs are
 // in cycles per element, relative to 16 products of a tile per cycle.
 void ChooseGrid(const GemmProblem& p, int threads, GemmPlan& plan) {
-  const double pack_a = 0.5;
+  const double pack_a = 1.0;
   const double read_b = IsPacked(p.b) ? 0.25 : 0.75;
   double best = 0;
   for (int rows = 1; rows <= threads; ++rows) {

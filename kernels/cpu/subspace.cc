@@ -71,8 +71,6 @@ void Hadamard(float* x, int64_t n) {
 constexpr KernelEntry kKernels[] = {
     {"sparse_add", subspace::SparseAdd<float>},
     {"sparse_gather", subspace::SparseGather<float>},
-    {"hard_concrete", subspace::HardConcrete<float>},
-    {"hard_concrete_backward", subspace::HardConcreteBackward<float>},
     {"fastfood_draw", subspace::FastfoodDraw<float>},
     {"fastfood", subspace::Fastfood<float, Hadamard>, subspace::FastfoodWorkspace<float>},
     {"fastfood_adjoint", subspace::FastfoodAdjoint<float, Hadamard>,
