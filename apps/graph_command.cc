@@ -23,6 +23,7 @@
 #include "core/error.h"
 #include "models/encoder.h"
 #include "peft/method.h"
+#include "train/step.h"
 
 extern char** environ;
 
@@ -75,9 +76,8 @@ Drawn build(const ModelConfig& model, const GraphCommandOptions& o) {
     return {.graph = base_graph(model, o, 0)};
   }
   const peft::Method& method = peft::find_method(o.method);
-  Json config = o.set;
-  if (!o.task_less) config["modules_to_save"] = {"classifier"};
-  const int64_t rows = peft::virtual_tokens(method, peft::complete_config(method, config));
+  const Json config = training_config(method, o.set, StepOptions().steps);
+  const int64_t rows = peft::virtual_tokens(method, config);
   peft::Adapted adapted =
       peft::apply(base_graph(model, o, rows), method, config, {.training = o.backward});
   Drawn drawn{adapted.graph, adapted.delta, adapted.delta.added.size(),

@@ -104,8 +104,7 @@ PlannedStep plan_step(const Step& o) {
   s.model = load_config(o.model);
   Json config;
   std::tie(s.method, config) = method_of(o.method);
-  if (!config.contains("modules_to_save")) config["modules_to_save"] = {"classifier"};
-  config = peft::complete_config(*s.method, config);
+  config = training_config(*s.method, config, StepOptions().steps);
   s.virtual_tokens = peft::virtual_tokens(*s.method, config);
   const Graph base = build_encoder(s.model, {.batch = o.batch,
                                              .length = o.length + s.virtual_tokens,

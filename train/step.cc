@@ -18,6 +18,15 @@ Value loss_of(Builder& b, Value logits, int64_t classes, const std::string& suff
 
 }  // namespace
 
+Json training_config(const peft::Method& method, Json given, int64_t steps) {
+  if (!given.contains("modules_to_save")) given["modules_to_save"] = {"classifier"};
+  Json config = peft::complete_config(method, given);
+  if (config.contains("total_step") && config.at("total_step").is_null()) {
+    config["total_step"] = steps;
+  }
+  return config;
+}
+
 std::string part_suffix(size_t k, size_t parts) {
   return parts > 1 ? fmt::format("/{}", k) : std::string();
 }

@@ -16,6 +16,10 @@ struct StepOptions {
   double head_lr = 1e-2, weight_decay = 0.01, max_grad_norm = 1;
 };
 
+// The complete configuration under which a method trains for so many steps: the task's head is
+// saved with it unless told otherwise, and schedules without a length get that of the run.
+Json training_config(const peft::Method& method, Json given, int64_t steps);
+
 // One micro-batch: an adapted model with a "logits" output, and its share of the step's rows.
 struct MicroBatch {
   peft::Adapted adapted;

@@ -37,8 +37,8 @@ struct TaskOptions {
   // Columns of user files; empty: text, sentence or text_a; text_pair or text_b; label.
   std::string text_column, text_pair_column, label_column;
   std::string dev,
-      test;  // files; without them a tenth of the rows each, chosen by hash of the text
-  int64_t classes = 0;      // of whole-number labels; 0: one more than the largest in training
+      test;             // files; without them a tenth of the rows each, chosen by hash of the text
+  int64_t classes = 0;  // of whole-number labels; 0: one more than the largest in training
   bool regression = false;  // labels are numbers to be met even if all of them are whole
   std::string metric;       // accuracy, macro_f1, matthews, pearson, spearman; empty: the first fit
 };

@@ -37,11 +37,7 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
                  const Json& hyperparameters, const TrainOptions& options)
     : model_(model), task_(task), method_(method), config_(hyperparameters), options_(options) {
   if (options_.lr <= 0) options_.lr = method_.learning_rate;
-  if (!config_.contains("modules_to_save")) config_["modules_to_save"] = {"classifier"};
-  config_ = peft::complete_config(method_, config_);
-  if (config_.contains("total_step") && config_.at("total_step").is_null()) {
-    config_["total_step"] = options_.steps;
-  }
+  config_ = training_config(method_, config_, options_.steps);
   first_config_ = config_;
   virtual_tokens_ = peft::virtual_tokens(method_, config_);
   adapted_ = peft::apply(base_graph({1, kLengthStep}), method_, config_);

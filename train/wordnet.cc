@@ -52,7 +52,7 @@ void keep_first(std::vector<TaskRow>& rows, size_t n) {
 
 // Ranks each group, keeps the same number of each (the smallest cap that gives n rows in all),
 // ranks what is kept.
-std::vector<TaskRow> balanced(const std::string& task, std::map<int, std::vector<TaskRow>> groups,
+std::vector<TaskRow> balanced(const std::string& task, std::map<int, std::vector<TaskRow>>&& groups,
                               size_t n) {
   size_t most = 0;
   for (auto& [label, rows] : groups) {

@@ -58,7 +58,7 @@ const std::vector<Refusal>& refusals() {
       {"Truncated", "inspect {dir}/cut.safetensors", 3, "cut.safetensors"},
       {"NoCheckpoint", tune + "words.csv --text-column phrase --resume", 3,
        "checkpoint.safetensors"},
-      {"Budget", "plan --budget 100M {model}", 4, "give at least 300"},
+      {"Budget", "plan --budget 100M {model}", 4, "the budget is 104857600 bytes, the step needs"},
   };
   return table;
 }
@@ -66,7 +66,7 @@ const std::vector<Refusal>& refusals() {
 class CliRefusals : public ::testing::TestWithParam<Refusal> {};
 
 TEST_P(CliRefusals, StatusAndMessage) {
-  const TemporaryFolder dir(std::string("cli-") + GetParam().name);
+  const TemporaryFolder dir;
   write_files(dir);
   std::string arguments = GetParam().arguments;
   for (const auto& [key, value] : {std::pair{std::string("{model}"), minilm_option()},
@@ -97,6 +97,20 @@ TEST(Cli, MethodsSayWhatTheyAre) {
   EXPECT_FALSE(merges.at("lst"));
 }
 
+TEST(Cli, EveryMethodIsPlannedAndDrawnFromShapes) {
+  const TemporaryFolder dir;
+  const std::string model = " --model " + minilm_folder() + "/config.json --batch 2 --length 8";
+  for (const Json& m : graft("methods --json", Streams::out).json().at("methods")) {
+    const auto name = m.at("name").get<std::string>();
+    const Result plan = graft("plan --json --method " + name + model);
+    EXPECT_EQ(plan.status, 0) << name << plan.output;
+    const Result drawn =
+        graft("graph --json --backward --output " + (dir / "g.dot") + " --method " + name + model);
+    ASSERT_EQ(drawn.status, 0) << name << drawn.output;
+    EXPECT_GT(drawn.json().at("backward").get<int64_t>(), 0) << name;
+  }
+}
+
 TEST(Cli, PlanCountsWithoutWeights) {
   const Json j =
       graft("plan --json --set r=4 --model " + minilm_folder() + "/config.json", Streams::out)
@@ -118,7 +132,7 @@ TEST(Cli, BenchRunsAsPlanned) {
 }
 
 TEST(Cli, TextsBecomeTokensAndVectors) {
-  const TemporaryFolder dir("texts");
+  const TemporaryFolder dir;
   write_file(dir / "texts", "A dog.\nA puppy.\nTax law of 1912, in force.\n");
   const Json tokens =
       graft("encode --json " + (dir / "texts") + minilm_option(), Streams::out).json();

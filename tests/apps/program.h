@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <string>
 
 #include "core/atomic_file.h"
 #include "core/json.h"
 #include "tests/support/minilm.h"
+#include "tests/support/temporary_folder.h"
 
 namespace graft::testing {
 
@@ -33,23 +33,5 @@ inline Result graft(const std::string& arguments, Streams streams = Streams::bot
 }
 
 inline std::string minilm_option() { return " --model " + minilm_folder(); }
-
-// A folder that is gone afterwards.
-class TemporaryFolder {
- public:
-  explicit TemporaryFolder(const std::string& name)
-      : path_(std::filesystem::temp_directory_path() /
-              fmt::format("graft-{}-{}", name, ::getpid())) {
-    make_folders(path_);
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 }  // namespace graft::testing

@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "core/safetensors.h"
@@ -42,7 +43,7 @@ void write_tsv(const std::string& stem) {
 }
 
 TEST(TrainCli, TuneThenUseTheAdapter) {
-  const TemporaryFolder dir("tune");
+  const TemporaryFolder dir;
   write_tsv(dir / "things");
   const std::string task = " --task " + (dir / "things.train.tsv") + minilm_option();
   const Result tuned =
@@ -93,7 +94,7 @@ TEST(TrainCli, TuneThenUseTheAdapter) {
 }
 
 TEST(TrainCli, UserFilesAndColumns) {
-  const TemporaryFolder dir("files");
+  const TemporaryFolder dir;
   std::string csv = "kind,phrase\r\n", jsonl;
   for (const auto& [text, kind] : things()) {
     csv += fmt::format("{},\"{}\"\r\n", kind, text);
@@ -119,7 +120,7 @@ TEST(TrainCli, UserFilesAndColumns) {
 }
 
 TEST(TrainCli, CompareWritesTableAndReport) {
-  const TemporaryFolder dir("compare");
+  const TemporaryFolder dir;
   write_tsv(dir / "things");
   const Result r =
       graft("compare --json --methods head,lora --seeds 2 --steps 3 --batch 16 --task " +
@@ -143,7 +144,7 @@ TEST(TrainCli, CompareWritesTableAndReport) {
 
 // Starts a long run, interrupts it, resumes it: as if nothing had happened.
 TEST(TrainCli, InterruptAndResume) {
-  const TemporaryFolder dir("interrupt");
+  const TemporaryFolder dir;
   write_tsv(dir / "things");
   const std::string options = "tune --steps 24 --batch 16 --set lora_dropout=0.1 --task " +
                               (dir / "things.train.tsv") + minilm_option() + " --output ";
