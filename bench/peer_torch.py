@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The LoRA step of bench/step_bench.cc with PyTorch and Hugging Face PEFT.
 
-    python3 -m venv /tmp/peer && /tmp/peer/bin/pip install torch transformers peft
-    /tmp/peer/bin/python bench/peer_torch.py [--folder build/minilm] [--steps 40] [--threads 2]
+    python3 -m venv build/peer && build/peer/bin/pip install torch transformers peft
+    build/peer/bin/python bench/peer_torch.py [--folder build/minilm] [--steps 40] [--threads 2]
 
 Same model, shape, rank, targets, optimizer and clipping; random weights serve as well as the
 pretrained ones, so the folder only has to hold a config.json.

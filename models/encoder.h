@@ -60,7 +60,7 @@ struct EncoderRow {
 
 // Writes the inputs of an encoder for a batch padded to `length` behind `virtual_tokens` rows of
 // any id, which are visible but not part of the mean. `input` gives the tensor of a name, null
-// where the graph has no such input.
+// where the graph has no such input. Throws UsageError for a token that the model does not know.
 void fill_encoder_inputs(const ModelConfig& config, std::span<const EncoderRow> rows,
                          int64_t length, int64_t virtual_tokens,
                          const std::function<Tensor*(const std::string&)>& input);

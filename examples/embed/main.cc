@@ -1,4 +1,5 @@
-// Fine-tunes a sentence encoder with LoRA on twelve sentences and labels new ones: embed MODEL_FOLDER
+// Fine-tunes a sentence encoder with LoRA on twelve sentences and labels new ones: embed
+// MODEL_FOLDER
 #include <cstdio>
 #include <exception>
 

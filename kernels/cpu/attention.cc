@@ -49,9 +49,8 @@ HWY_INLINE void TileColumns(const SmallProduct& p, int64_t i, int64_t j) {
   const auto left = static_cast<size_t>(p.n - j);
   const auto m0 = hn::FirstN(d, left),
              m1 = hn::FirstN(d, left > hn::Lanes(d) ? left - hn::Lanes(d) : 0);
-  const auto load = [&](auto mask, const float* from) HWY_ATTR {
-    return kFull ? hn::LoadU(d, from) : LoadMasked(d, mask, from);
-  };
+  const auto load = [&](auto mask, const float* from)
+                        HWY_ATTR { return kFull ? hn::LoadU(d, from) : LoadMasked(d, mask, from); };
   using V = hn::Vec<decltype(d)>;
   V s[kRows][2];
   for (int r = 0; r < kRows; ++r) s[r][0] = s[r][1] = hn::Zero(d);
@@ -244,7 +243,9 @@ size_t Scratch(int64_t entries) {
   return (std::max<size_t>(1, static_cast<size_t>(entries)) * sizeof(float) + 63) / 64 * 64;
 }
 
-size_t ForwardScratch(const AttentionShape& s) { return Scratch(s.s * s.dim + kQueries * s.s + s.s); }
+size_t ForwardScratch(const AttentionShape& s) {
+  return Scratch(s.s * s.dim + kQueries * s.s + s.s);
+}
 size_t AttentionWorkspace(const KernelCall& c) {
   return static_cast<size_t>(num_threads()) *
          ForwardScratch({c.in(0).shape, c.in(1).shape, c.attr<AttentionAttrs>().bthd});

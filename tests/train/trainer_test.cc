@@ -199,6 +199,16 @@ TEST(Trainer, BudgetsAreMetOrRefused) {
   EXPECT_NE(message.find("encoder.layer.0"), std::string::npos);
 }
 
+TEST(Trainer, TokensOfAnotherModelAreRefused) {
+  const ModelConfig model = small_model();
+  Task task = small_task(model);
+  task.train[3].ids[0] = model.vocab;
+  const std::string message = error_of<UsageError>([&] {
+    Trainer(model, task, peft::find_method("lora"), Json::object(), options(30)).train();
+  });
+  EXPECT_NE(message.find(fmt::format("the token {}", model.vocab)), std::string::npos) << message;
+}
+
 TEST(Trainer, ADivergingRunSaysSo) {
   const ModelConfig model = small_model();
   const Task task = small_task(model);
