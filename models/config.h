@@ -26,7 +26,7 @@ struct ModelConfig {
 // Of a model folder, or of a config.json alone. Throws FileError naming the file and the field that
 // is missing or wrong, UsageError for a family that is not known.
 ModelConfig load_config(const std::string& path);
-// The same for text in memory; `source` names it in errors.
-ModelConfig parse_config(std::string_view text, const std::string& source);
+// The same for text in memory; `file` names it in errors.
+ModelConfig parse_config(std::string_view text, const std::string& file);
 
 }  // namespace graft

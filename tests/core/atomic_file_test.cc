@@ -57,7 +57,7 @@ int check_full(const TemporaryFolder& folder, const char* reason) {
   for (const auto& [name, write] : kWriters) {
     const std::string path = folder / name;
     const size_t before = folder.entries();
-    const std::string error = error_of([&] { write(path); });
+    const std::string error = error_of([&, write_to = write] { write_to(path); });
     if (error.find(reason) == std::string::npos || error.find(path) == std::string::npos ||
         error.find("make room") == std::string::npos) {
       std::fprintf(stderr, "%s: %s\n", name, error.c_str());

@@ -204,7 +204,7 @@ TEST(MappedFiles, WhatIsNotAFileIsRefused) {
       {"/dev/zero", "not a regular file"},
   };
   for (const auto& [path, message] : cases) {
-    const std::string error = error_of([&] { MappedFile::open(path); });
+    const std::string error = error_of([&path = path] { MappedFile::open(path); });
     EXPECT_NE(error.find(message), std::string::npos) << error;
     EXPECT_NE(error.find(path), std::string::npos) << error;
   }

@@ -251,7 +251,7 @@ TEST(VocabularyFile, SpecialTokensStandOnce) {
       {"[UNK]\n[CLS]\n[SEP]\n[CLS]\n", {"V:4: the special token '[CLS]' stands twice"}},
   };
   for (const auto& [text, message] : cases)
-    expect_parts(error_of([&] { parse_vocabulary(text, "V"); }), message);
+    expect_parts(error_of([&text = text] { parse_vocabulary(text, "V"); }), message);
   const auto t = parse_vocabulary("[UNK]\r\n[CLS]\r\n[SEP]\r\na\r\nb\r\na", "V");
   EXPECT_EQ(t->encode("a B").ids, (std::vector<int64_t>{1, 5, 4, 2}));
   EXPECT_EQ(parse_vocabulary("[UNK]\n[CLS]\n[SEP]\nb\n", "V", false)->encode("B").ids,

@@ -47,7 +47,7 @@ class Combine : public ::testing::Test {
   Tensor combined(const std::vector<peft::WeightedAdapter>& adapters) const {
     const peft::Combination c = peft::combine(base_, params_, adapters);
     const Folded merged = fold_parameters(c.graph, c.params);
-    const Tensor result = logits(c.graph, c.params);
+    Tensor result = logits(c.graph, c.params);
     EXPECT_EQ(mismatch(logits(merged.graph, merged.params), result, 1e-5, 1e-5), "");
     EXPECT_EQ(merged.graph.nodes().size(), base_.nodes().size());
     return result;

@@ -29,6 +29,7 @@ void* __libc_malloc(size_t);            // NOLINT
 void* __libc_calloc(size_t, size_t);    // NOLINT
 void* __libc_realloc(void*, size_t);    // NOLINT
 void* __libc_memalign(size_t, size_t);  // NOLINT
+// NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): the library's are reserved
 void* malloc(size_t n) noexcept {
   ++g_allocations;
   return __libc_malloc(n);
@@ -45,6 +46,7 @@ void* aligned_alloc(size_t alignment, size_t n) noexcept {
   ++g_allocations;
   return __libc_memalign(alignment, n);
 }
+// NOLINTEND(readability-inconsistent-declaration-parameter-name)
 }
 #else
 void* operator new(size_t n) {

@@ -92,7 +92,7 @@ std::vector<TaskRow> labelled(const std::vector<std::string>& labels) {
 }
 
 TEST(Tasks, LabelsTellTheKind) {
-  auto task = [&](const std::vector<std::string>& labels, TaskOptions options = {}) {
+  auto task = [&](const std::vector<std::string>& labels, const TaskOptions& options = {}) {
     const auto rows = labelled(labels);
     return make_task("t", rows, rows, rows, tokenizer(), options);
   };
