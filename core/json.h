@@ -95,4 +95,14 @@ T json_field(const Json& object, const char* key, std::string_view source, T fal
   return json_field<T>(object, key, source);
 }
 
+// A value as a T; UsageError, naming `what` it is, where it is of another kind or out of range.
+template <typename T>
+T json_as(const Json& value, std::string_view what) {
+  if (!detail::json_fits<T>(value)) {
+    throw UsageError("{} should be {} but is {}", what, detail::json_kind<T>(),
+                     value.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 80));
+  }
+  return value.get<T>();
+}
+
 }  // namespace graft

@@ -128,7 +128,7 @@ AdaloraAttrs budget_of(const Json& config, size_t matrices) {
   a.tinit = config.at("tinit").get<int64_t>();
   a.tfinal = config.at("tfinal").get<int64_t>();
   a.delta_t = config.at("deltaT").get<int64_t>();
-  a.total = config.at("total_step").get<int64_t>();
+  a.total = json_as<int64_t>(config.at("total_step"), "adalora: total_step");
   if (a.target > a.init || a.target < n || a.delta_t < 1 || a.tinit < 0 || a.tfinal < 0 ||
       a.total <= a.tinit + a.tfinal) {
     throw UsageError(

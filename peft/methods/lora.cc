@@ -28,8 +28,12 @@ struct Target {
 Target describe(const Module& m, const Json& config) {
   Target t{m, config.at("r").get<int64_t>(), 0, {}, {}, m.name + ".lora_magnitude_vector"};
   double alpha = config.at("lora_alpha").get<double>();
-  if (const Json* v = pattern_value(config.at("rank_pattern"), m.name)) t.rank = v->get<int64_t>();
-  if (const Json* v = pattern_value(config.at("alpha_pattern"), m.name)) alpha = v->get<double>();
+  if (const Json* v = pattern_value(config.at("rank_pattern"), m.name)) {
+    t.rank = json_as<int64_t>(*v, "lora: a rank of rank_pattern");
+  }
+  if (const Json* v = pattern_value(config.at("alpha_pattern"), m.name)) {
+    alpha = json_as<double>(*v, "lora: an alpha of alpha_pattern");
+  }
   if (t.rank < 1) throw UsageError("lora: r should be positive but is {}", t.rank);
   const double r = static_cast<double>(t.rank);
   t.scale = alpha / (config.at("use_rslora").get<bool>() ? std::sqrt(r) : r);
@@ -182,7 +186,7 @@ void trainable_tokens(Rewrite& r, const Json& indices) {
   for (const Module& m : modules_of(r.base())) {
     if (m.kind != Module::Kind::embedding || !suffix_matches(m.name, "word_embeddings")) continue;
     const Shape table = r.base().param(m.weight).type.shape;
-    const auto rows = indices.get<std::vector<int64_t>>();
+    const auto rows = json_as<std::vector<int64_t>>(indices, "trainable_token_indices");
     for (int64_t row : rows) {
       if (row < 0 || row >= table[0])
         throw UsageError("trainable_token_indices: token {} is not in the vocabulary of {}", row,

@@ -71,7 +71,7 @@ TEST_F(AdapterFolder, ConfigurationsAreRefusedWithTheReason) {
       {R"({"peft_type": "LORA", "target_modules": ["word_embeddings"], "init_lora_weights": "olora"})",
        {"takes products", "word_embeddings.weight is ["}},
       {R"({"peft_type": "LORA", "rank_pattern": {"query": "two"}})",
-       {"method 'lora'", "wrong type"}},
+       {"a rank of rank_pattern should be", "\"two\""}},
       {R"({"peft_type": "LORA", "target_modules": [7]})", {"'target_modules'"}},
       {R"({"peft_type": "LORA", "target_modules": 7})", {"'target_modules'"}},
       {R"({"peft_type": "LORA", "target_modules": ["nothing"]})",

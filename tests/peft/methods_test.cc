@@ -338,6 +338,13 @@ TEST(MethodErrors, SayWhatIsKnown) {
             std::string::npos);
   const Graph base =
       build_encoder(load_config(golden_dir() + "/models/bert_cls"), {.batch = 1, .length = 4});
+  for (const Json& rank : {Json(1e73), Json("4"), Json(2.5)}) {
+    EXPECT_NE(message([&] {
+                peft::apply(base, lora, {{"rank_pattern", {{"query", rank}}}});
+              }).find("a rank of rank_pattern should be"),
+              std::string::npos)
+        << rank;
+  }
   EXPECT_NE(message([&] {
               peft::apply(base, lora, {{"target_modules", {"q_proj"}}});
             }).find("attention.self.query"),
