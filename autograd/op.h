@@ -70,6 +70,7 @@ struct OpDef {
                   const Attrs& attrs) = nullptr;
   int view_of = -1;       // output 0 is the bytes of this input
   uint32_t in_place = 0;  // bit i: output 0 may be written over input i when that input dies here
+  bool may_overwrite(size_t input) const { return input < 32 && (in_place >> input & 1) != 0; }
   // Without inputs but costly: computed once and kept, like what depends on frozen parameters
   // alone.
   bool once = false;

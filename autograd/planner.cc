@@ -214,7 +214,7 @@ class Planner {
   int32_t overwritable_input(const Node& n, int32_t at) const {
     for (size_t i = 0; i < n.inputs.size(); ++i) {
       const Value v = n.inputs[i];
-      if (!(n.op->in_place >> i & 1) || !v.valid() || p_.graph.type(v) != n.outputs[0]) continue;
+      if (!n.op->may_overwrite(i) || !v.valid() || p_.graph.type(v) != n.outputs[0]) continue;
       const int32_t b = buffer_of(v);
       // expiry_ covers every value that stands in these bytes.
       if (p_.buffers[static_cast<size_t>(b)].kind != Program::Kind::arena ||
@@ -226,7 +226,7 @@ class Planner {
       for (size_t k = 0; k < n.inputs.size(); ++k) {
         const Value o = n.inputs[k];
         if (!o.valid() || buffer_of(o) != b) continue;
-        shared = shared || o != v || !(n.op->in_place >> k & 1);
+        shared = shared || o != v || !n.op->may_overwrite(k);
       }
       if (!shared) return b;
     }

@@ -100,7 +100,8 @@ TEST(Cli, MethodsSayWhatTheyAre) {
 TEST(Cli, EveryMethodIsPlannedAndDrawnFromShapes) {
   const TemporaryFolder dir;
   const std::string model = " --model " + minilm_folder() + "/config.json --batch 2 --length 8";
-  for (const Json& m : graft("methods --json", Streams::out).json().at("methods")) {
+  const Json methods = graft("methods --json", Streams::out).json().at("methods");
+  for (const Json& m : methods) {
     const auto name = m.at("name").get<std::string>();
     const Result plan = graft("plan --json --method " + name + model);
     EXPECT_EQ(plan.status, 0) << name << plan.output;

@@ -172,7 +172,8 @@ TEST(HardConcrete, StepsDrawAnew) {
   EXPECT_EQ(mismatch(at(4), at(4), 0, 0), "");
   EXPECT_NE(mismatch(at(4), at(5), 0, 0), "");
   // P(z = 0) = P(sigmoid(logit u) < 1/2) = 1/2 for these bounds.
-  const auto z = at(4).span<float>();
+  const Tensor drawn = at(4);
+  const auto z = drawn.span<float>();
   EXPECT_NEAR(static_cast<double>(std::ranges::count(z, 0.0f)), 500, 60);
 }
 

@@ -170,7 +170,7 @@ std::vector<Tensor> run_kernel(Backend backend, std::string_view op, const Kerne
 }
 
 bool allows_in_place(std::string_view op, const KernelCase& c, size_t i) {
-  if ((find_op(op).in_place >> i & 1) == 0 || c.inputs[i].empty()) return false;
+  if (!find_op(op).may_overwrite(i) || c.inputs[i].empty()) return false;
   return Type{c.inputs[i].dtype(), c.inputs[i].shape()} == output_types(op, c)[0];
 }
 
