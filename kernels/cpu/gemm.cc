@@ -68,7 +68,12 @@ void PackPanelOfB(const GemmKernels& f, const GemmOperand& b, int64_t n, int64_t
   b.layout == MatrixLayout::cols ? f.pack_along_k(p) : f.pack_across_k(p);
 }
 
-// Where the columns from j on of a block of B are read.
+// A block of B: rows k, columns j.
+struct Block {
+  Range k = {0, 0}, j = {0, 0};
+};
+
+// Where a block of B is read.
 struct BlockOfB {
   const float* data;
   int64_t step;        // from one k to the next
@@ -94,15 +99,18 @@ class BlockedProduct {
     if (rows_.size() == 0 || columns_.size() == 0) return;
     const int64_t k_blocks = (g_.k + plan_.kc - 1) / plan_.kc;
     const int64_t n_blocks = (columns_.size() + plan_.nc - 1) / plan_.nc;
-    for (int64_t step = 0; step < k_blocks * n_blocks; ++step) {
+    const int64_t steps = k_blocks * n_blocks;
+    const auto block = [&](int64_t step) {
       const int64_t kb = plan_.k_outer ? step / n_blocks : step % k_blocks;
       const int64_t nb = plan_.k_outer ? step % n_blocks : step / k_blocks;
-      const Range k = {kb * plan_.kc, std::min(g_.k, (kb + 1) * plan_.kc)};
-      const Range j = {columns_.begin + nb * plan_.nc,
-                       std::min(columns_.end, columns_.begin + (nb + 1) * plan_.nc)};
-      float* a = packed_a_ + (plan_.k_outer ? 0 : k.begin * rows_.size());
-      const BlockOfB b = PrepareB(k, j);
-      Multiply(k, j, a, b, nb == 0);
+      const int64_t j = columns_.begin + nb * plan_.nc;
+      return Block{{kb * plan_.kc, std::min(g_.k, (kb + 1) * plan_.kc)},
+                   {j, std::min(columns_.end, j + plan_.nc)}};
+    };
+    for (int64_t step = 0; step < steps; ++step) {
+      const Block now = block(step);
+      const Block next = step + 1 < steps ? block(step + 1) : Block{};
+      Multiply(now, PrepareB(now), next);
     }
   }
 
@@ -112,7 +120,8 @@ class BlockedProduct {
             rows_.begin + rows_.size() * (t + 1) / row_tiles_};
   }
 
-  BlockOfB PrepareB(Range k, Range j) {
+  BlockOfB PrepareB(const Block& block) {
+    const auto& [k, j] = block;
     if (g_.b.layout == MatrixLayout::panels) {
       return {g_.b.data + j.begin * g_.k + k.begin * kPanel, kPanel, g_.k * kPanel};
     }
@@ -127,14 +136,15 @@ class BlockedProduct {
     return {packed_b_, kPanel, k.size() * kPanel};
   }
 
-  // A row tile of A is packed just before its first use, while it is on its way to L1 anyway.
-  void Multiply(Range k, Range j, float* a, const BlockOfB& b, bool pack_a) {
-    const bool first = k.begin == 0;
+  // A row tile of A is packed just before its first use.
+  void Multiply(const Block& block, const BlockOfB& b, const Block& next) {
+    const auto& [k, j] = block;
+    const bool first = k.begin == 0, pack_a = j.begin == columns_.begin;
+    float* a = packed_a_ + (plan_.k_outer ? 0 : k.begin * rows_.size());
     for (int64_t t = 0; t < row_tiles_; ++t) {
       const Range i = RowTile(t);
       float* tile_a = plan_.keep_a ? a + (i.begin - rows_.begin) * k.size() : a;
       if (pack_a) PackTileOfA(f_, g_, i.begin, i.size(), k, tile_a);
-      if (t + 1 < row_tiles_) FetchForTile(RowTile(t + 1), k, j, pack_a);
       for (int64_t p = j.begin; p < j.end; p += kPanel) {
         TileArgs tile = {.a = tile_a,
                          .b = b.data + (p - j.begin) / kPanel * b.panel_step,
@@ -144,10 +154,9 @@ class BlockedProduct {
                          .ldc = g_.ldc,
                          .base = first ? g_.base : g_.c,
                          .next = NextTile(first && g_.base != nullptr ? g_.base : g_.c, t, p, j),
-                         .prefetch = nullptr,
-                         .prefetch_lines = 0};
+                         .fetch_a = pack_a ? FetchOfA(t, p, block) : FetchArgs{},
+                         .fetch_b = FetchOfB(t, p - j.begin, next)};
         if (tile.base != nullptr) tile.base += i.begin * g_.ldc + p;
-        if (plan_.prefetch) FetchAhead(tile, t, b.data + (k.end - k.begin) * kPanel);
         const int64_t columns = std::min(kPanel, j.end - p);
         if (in_place_ && columns < kPanel) {
           tile.b = packed_b_;
@@ -165,27 +174,31 @@ class BlockedProduct {
     return t + 1 < row_tiles_ ? matrix + RowTile(t + 1).begin * g_.ldc + j.begin : nullptr;
   }
 
-  // What the next row tile is packed from and starts from comes from memory while this one is
-  // multiplied. Row after row: an order that the processor's own prefetchers recognize.
-  void FetchForTile(Range i, Range k, Range j, bool pack_a) const {
-    const auto fetch = [&](const float* row, int64_t stride, int64_t columns) {
-      for (int64_t r = 0; r < i.size(); ++r, row += stride) {
-        for (int64_t at = 0; at < columns; at += kFloatsPerLine) __builtin_prefetch(row + at);
-      }
-    };
-    if (pack_a && g_.a.layout == MatrixLayout::rows)
-      fetch(ElementOf(g_.a, i.begin, k.begin), g_.a.stride, k.size());
-    if (k.begin == 0 && g_.base != nullptr && g_.base != g_.c)
-      fetch(g_.base + i.begin * g_.ldc + j.begin, g_.ldc, j.size());
+  // The rows that the next row tile is packed from, by the last two panels before: a line per two k
+  // is eight rows in one panel.
+  FetchArgs FetchOfA(int64_t t, int64_t p, const Block& block) const {
+    const auto& [k, j] = block;
+    const int64_t line = k.size() / kFloatsPerLine;
+    if (t + 1 == row_tiles_ || g_.a.layout != MatrixLayout::rows || line == 0) return {};
+    const bool last = p + kPanel >= j.end;
+    if (!last && p + 2 * kPanel < j.end) return {};
+    const Range i = RowTile(t + 1);
+    const int64_t half = i.size() / 2;
+    return {ElementOf(g_.a, last ? i.begin + half : i.begin, k.begin), 1, line,
+            g_.a.stride - line * kFloatsPerLine};
   }
 
-  // Each row tile fetches its part of the block of B after this one: four lines per two k in all.
-  void FetchAhead(TileArgs& tile, int64_t row_tile, const float* next_block) const {
+  // The panel at `offset` of the next block of B, four lines per two k in all, by the last row
+  // tiles of this one.
+  FetchArgs FetchOfB(int64_t t, int64_t offset, const Block& next) const {
+    if (!plan_.prefetch || next.j.begin + offset >= next.j.end) return {};
     constexpr int64_t kLines = 2 * kPanel / kFloatsPerLine;
     const int64_t lines = (kLines + row_tiles_ - 1) / row_tiles_;
-    if (row_tile * lines >= kLines) return;
-    tile.prefetch_lines = static_cast<int>(lines);
-    tile.prefetch = next_block + row_tile * lines * kFloatsPerLine * (tile.k / 2);
+    const int64_t part = t - (row_tiles_ - (kLines + lines - 1) / lines);
+    if (part < 0) return {};
+    const float* panel = g_.b.data + (next.j.begin + offset) * g_.k + next.k.begin * kPanel;
+    const int64_t pairs = next.k.size() / 2;
+    return {panel + part * lines * kFloatsPerLine * pairs, static_cast<int>(lines), g_.k, 0};
   }
 
   // A row tile against one panel, which may be several tiles wide and may have padding at the end.

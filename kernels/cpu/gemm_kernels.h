@@ -12,6 +12,15 @@ namespace graft::cpu {
 inline constexpr int64_t kPanel = kPanelColumns;
 inline constexpr int kMostTileRows = 14;
 
+// Memory that a tile fetches into L2 on the side: `lines` lines per two k, rows of `row_lines`
+// lines that lie `jump` floats apart from end to begin. A trickle: a burst of fetches finds no free
+// buffer and is dropped, or keeps the tile's own loads waiting.
+struct FetchArgs {
+  const float* at = nullptr;
+  int lines = 0;
+  int64_t row_lines = 0, jump = 0;
+};
+
 // C tile = a b (+ base). `a` is packed: element (r, k) at a[k * rows + r] with the tile's own row
 // count.
 struct TileArgs {
@@ -21,10 +30,9 @@ struct TileArgs {
   int64_t k;
   float* c;
   int64_t ldc;
-  const float* base;      // laid out as c; null: zero
-  const float* next;      // what the next tile begins with: fetched into L1 on the side; or null
-  const float* prefetch;  // fetched into L2 on the side, `prefetch_lines` lines per two k; or null
-  int prefetch_lines;
+  const float* base;  // laid out as c; null: zero
+  const float* next;  // what the next tile begins with: fetched into L1 on the side; or null
+  FetchArgs fetch_a, fetch_b;
 };
 
 // Writes out[k * width + r] = alpha * element (r, k) for r < rows, and 0 for rows <= r < width.

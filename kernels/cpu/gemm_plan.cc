@@ -11,6 +11,8 @@ namespace graft::cpu {
 namespace {
 
 constexpr int64_t kAny = int64_t{1} << 62;
+// Floats of a full block of B, and in a rule: as many columns as make one.
+constexpr int64_t kBlockFloats = 144 * 1024, kFull = 0;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Every piece of scratch memory begins at a line.
@@ -18,26 +20,26 @@ size_t Lines(int64_t floats) { return static_cast<size_t>(CeilDiv(floats, 16) * 
 
 bool IsPacked(MatrixLayout b) { return b == MatrixLayout::panels; }
 
-// The rules are read from the top; the first that fits decides. Block sizes: a block of B (786 KB
-// at 512 x 384) stays in 1 MB of L2 beside the tiles that pass through; a row tile of A (14 x kc)
-// stays in 32 KB of L1. A longer kc reads and writes C less often. With few rows the weight itself
-// is what moves, in one stream, so the next block is fetched during this one; single rows only
-// load, and the processor sees their stream by itself. With one tile of rows each element of B is
-// used once: packing it would cost more than the product, and short blocks of long rows are the
-// order in which it lies in memory.
+// The rules are read from the top; the first that fits decides. Block sizes: a block of B stays in
+// 1 MB of L2 beside the tiles of A and C that pass through, and beside the part of the next block
+// that is fetched meanwhile. A longer kc reads and writes C less often; a row tile of A (14 x kc)
+// need not stay in L1 for that, L2 feeds both operands. With few rows the weight itself is what
+// moves, in one stream; single rows only load, and the processor sees their stream by itself. With
+// one tile of rows each element of B is used once: packing it would cost more than the product, and
+// short blocks of long rows are the order in which it lies in memory.
 struct Rule {
   const char* name;
   GemmPath path;
   int64_t most_rows;      // m up to which it applies
   int64_t most_b_floats;  // k * n up to which it applies
-  int64_t kc, nc;
+  int64_t kc, nc;         // at most
   bool k_outer, prefetch;
 };
 
 constexpr std::array kPackedBefore = {
     Rule{"single rows, panels", GemmPath::packed, 2, kAny, 256, 32, false, false},
     Rule{"few rows, panels", GemmPath::packed, 64, kAny, 256, 32, false, true},
-    Rule{"panels", GemmPath::packed, kAny, kAny, 512, 384, true, false},
+    Rule{"panels", GemmPath::packed, kAny, kAny, 1024, kFull, true, true},
 };
 constexpr std::array kRowsLayout = {
     Rule{"one tile of rows, B in place", GemmPath::in_place, kMostTileRows, kAny, 64, 4096, true,
@@ -45,11 +47,11 @@ constexpr std::array kRowsLayout = {
     Rule{"few rows, B in place", GemmPath::in_place, 64, 512 * 1024, 256, 512, true, false},
     Rule{"flat, B in place", GemmPath::in_place, kAny, 64 * 1024, 256, 512, true, false},
     Rule{"few rows, pack B", GemmPath::packed, 64, kAny, 128, 32, false, false},
-    Rule{"pack B", GemmPath::packed, kAny, kAny, 512, 384, true, false},
+    Rule{"pack B", GemmPath::packed, kAny, kAny, 768, kFull, true, false},
 };
 constexpr std::array kTransposedLayout = {
     Rule{"few rows, transpose B", GemmPath::packed, 64, kAny, 128, 32, false, false},
-    Rule{"transpose B", GemmPath::packed, kAny, kAny, 512, 384, true, false},
+    Rule{"transpose B", GemmPath::packed, kAny, kAny, 768, kFull, true, false},
 };
 
 template <size_t kN>
@@ -74,10 +76,12 @@ const Rule& RuleOf(const GemmProblem& p) {
   return FirstFit(kTransposedLayout, p);
 }
 
-// Rows that go through all blocks of a packed weight before the next ones: their part of C stays
-// nearer than memory from one block along k to the next (4 % at 2048^3). A weight that is packed on
-// the way goes through once, with all rows.
-constexpr int64_t kGroupRows = 512;
+// Rows that go through all blocks of B before the next ones. Packed A is read from nearer than
+// memory, and so is C from one block along k to the next (4 % at 2048^3); a B that is packed on the
+// way is packed once for each group.
+int64_t GroupRows(MatrixLayout b, int64_t k_blocks) {
+  return IsPacked(b) || k_blocks > 1 ? 1024 : 4096;
+}
 
 // Below this many operations a second thread costs more than it saves.
 constexpr double kFlopsPerThread = 5e5;
@@ -143,11 +147,12 @@ GemmPlan PlanGemm(const GemmProblem& p, int threads) {
   } else {
     ChooseGrid(p, cells, plan);
   }
-  plan.kc = CeilDiv(p.k, CeilDiv(p.k, rule.kc));
+  const int64_t k_blocks = CeilDiv(p.k, rule.kc);
+  plan.kc = CeilDiv(p.k, k_blocks);
   // Panels of B that were transposed when packed are cut at their borders.
   plan.kc = CeilDiv(plan.kc, kPanel) * kPanel;
-  plan.nc = rule.nc;
-  plan.mc = IsPacked(p.b) ? kGroupRows : m;
+  plan.nc = rule.nc != kFull ? rule.nc : std::max(kPanel, kBlockFloats / plan.kc / kPanel * kPanel);
+  plan.mc = std::min(m, GroupRows(p.b, k_blocks));
   const int64_t cell_rows = std::min(CeilDiv(m, plan.row_cells), plan.mc);
   const int64_t cell_columns = std::min(CeilDiv(CeilDiv(n, kPanel), plan.column_cells) * kPanel,
                                         CeilDiv(n, kPanel) * kPanel);

@@ -133,7 +133,27 @@ HWY_INLINE void Step(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b,
   MulAddColumn(a, row, tile);
 }
 
-template <int kM, bool kPrefetch>
+class Fetch {
+ public:
+  explicit Fetch(const FetchArgs& args) : args_(args), left_(args.row_lines) {}
+  HWY_INLINE void Advance() {
+#pragma GCC unroll 1
+    for (int i = 0; i < args_.lines; ++i) {
+      __builtin_prefetch(args_.at, 0, 2);
+      args_.at += 16;
+      if (--left_ == 0) {
+        args_.at += args_.jump;
+        left_ = args_.row_lines;
+      }
+    }
+  }
+
+ private:
+  FetchArgs args_;
+  int64_t left_;
+};
+
+template <int kM, bool kFetch>
 HWY_INLINE void Run(const TileArgs& t) {
   Accumulators<kM> tile;
   if (t.base != nullptr) {
@@ -146,15 +166,14 @@ HWY_INLINE void Run(const TileArgs& t) {
   if (t.next != nullptr) FetchTile<kM>(t.next, t.ldc);
   const float* HWY_RESTRICT a = t.a;
   const float* HWY_RESTRICT b = t.b;
-  const float* next = t.prefetch;
+  Fetch fetch_a(t.fetch_a), fetch_b(t.fetch_b);
   const int64_t step = t.b_step;
   int64_t pairs = t.k / 2;
 #pragma GCC unroll 1
   for (; pairs > 0; --pairs) {
-    if constexpr (kPrefetch) {
-      const float* end = next + 16 * t.prefetch_lines;
-#pragma GCC unroll 1
-      for (; next != end; next += 16) __builtin_prefetch(next, 0, 2);
+    if constexpr (kFetch) {
+      fetch_a.Advance();
+      fetch_b.Advance();
     }
     Step(a, b, tile);
     Step(a + kM, b + step, tile);
@@ -167,7 +186,7 @@ HWY_INLINE void Run(const TileArgs& t) {
 
 template <int kM>
 void Tile(const TileArgs& t) {
-  if (t.prefetch != nullptr) {
+  if (t.fetch_a.lines + t.fetch_b.lines > 0) {
     Run<kM, true>(t);
   } else {
     Run<kM, false>(t);
