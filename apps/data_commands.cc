@@ -8,6 +8,7 @@
 #include "core/atomic_file.h"
 #include "core/safetensors.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "peft/adapter_files.h"
 
 namespace graft {

@@ -13,6 +13,7 @@
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fold.h"
 #include "core/atomic_file.h"
+#include "models/weights.h"
 #include "peft/adapter_files.h"
 #include "peft/combine.h"
 

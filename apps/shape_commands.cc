@@ -16,6 +16,7 @@
 #include "core/random.h"
 #include "kernels/ceiling.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "peft/method.h"
 #include "train/step.h"
 

@@ -17,6 +17,7 @@
 #include "core/parallel.h"
 #include "core/random.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "peft/method.h"
 #include "train/step.h"
 

@@ -5,7 +5,6 @@
 
 #include "autograd/ops.h"
 #include "core/error.h"
-#include "core/safetensors.h"
 #include "nn/layers.h"
 
 namespace graft {
@@ -289,37 +288,6 @@ void fill_encoder_inputs(const ModelConfig& config, std::span<const EncoderRow> 
   const std::vector<int64_t> positions = position_ids(
       config, {ids, rows.size() * static_cast<size_t>(T)}, static_cast<int64_t>(rows.size()), T);
   std::ranges::copy(positions, data("position_ids"));
-}
-
-void load_parameters(const std::string& folder, const Graph& graph, ParamStore& store) {
-  const SafeTensors file = SafeTensors::open(folder + "/model.safetensors");
-  auto find = [&](const std::string& name) -> const Tensor* {
-    const size_t dot = name.find('.');
-    const std::string candidates[] = {name, "bert." + name, "roberta." + name, "distilbert." + name,
-                                      dot == std::string::npos ? name : name.substr(dot + 1)};
-    for (const std::string& n : candidates) {
-      if (file.contains(n)) return &file.tensor(n);
-    }
-    return nullptr;
-  };
-  for (const Param& p : graph.params()) {
-    if (p.kind == Param::Kind::state || !p.adapter.empty() || store.contains(p.name)) continue;
-    const Tensor* t = find(p.name);
-    if (t == nullptr) {
-      if (p.init.kind != Init::Kind::given) continue;
-      throw FileError("{}: there is no tensor '{}', which the model needs ({})", file.source(),
-                      p.name, p.type.str());
-    }
-    const bool fits = t->shape() == p.type.shape && is_float(t->dtype());
-    if (!fits && p.init.kind != Init::Kind::given) continue;
-    if (!fits) {
-      throw FileError(
-          "{}: tensor '{}' should be {} but is {}{}; do config.json and the weights belong "
-          "together?",
-          file.source(), p.name, p.type.str(), name_of(t->dtype()), t->shape().str());
-    }
-    store.set(p.name, t->cast(p.type.dtype));
-  }
 }
 
 }  // namespace graft

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "autograd/builder.h"
-#include "autograd/param_store.h"
+#include "core/tensor.h"
 #include "models/config.h"
 
 namespace graft {
@@ -64,10 +64,5 @@ struct EncoderRow {
 void fill_encoder_inputs(const ModelConfig& config, std::span<const EncoderRow> rows,
                          int64_t length, int64_t virtual_tokens,
                          const std::function<Tensor*(const std::string&)>& input);
-
-// Fills the store with the parameters of a graph from model.safetensors of a folder. 16-bit floats
-// are widened. Tensors named as in a bare encoder or below a class prefix both match. Parameters of
-// a head may be absent or made for other labels: they keep their initializer. Throws FileError.
-void load_parameters(const std::string& folder, const Graph& graph, ParamStore& store);
 
 }  // namespace graft

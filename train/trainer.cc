@@ -9,6 +9,7 @@
 #include "autograd/compile.h"
 #include "autograd/passes/cheap_forms.h"
 #include "core/error.h"
+#include "models/weights.h"
 
 namespace graft {
 namespace {

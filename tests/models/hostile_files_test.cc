@@ -8,6 +8,7 @@
 #include "core/safetensors.h"
 #include "models/config.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "models/tokenizer.h"
 #include "tests/support/golden.h"
 #include "tests/support/temporary_folder.h"

@@ -13,6 +13,7 @@
 #include "autograd/planner.h"
 #include "core/safetensors.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "tests/support/golden.h"
 #include "tests/support/minilm.h"
 

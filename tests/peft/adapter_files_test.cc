@@ -11,6 +11,7 @@
 
 #include "core/atomic_file.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "tests/support/golden.h"
 #include "tests/support/temporary_folder.h"
 

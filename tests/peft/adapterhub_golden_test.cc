@@ -14,6 +14,7 @@
 #include "autograd/planner.h"
 #include "core/safetensors.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "nn/optimizer.h"
 #include "peft/method.h"
 #include "tests/support/golden.h"

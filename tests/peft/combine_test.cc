@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "tests/support/golden.h"
 
 namespace graft::testing {

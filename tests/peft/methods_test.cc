@@ -18,6 +18,7 @@
 #include "autograd/planner.h"
 #include "core/random.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "peft/adapter_files.h"
 #include "tests/support/golden.h"
 

@@ -14,6 +14,7 @@
 #include "autograd/passes/fold.h"
 #include "autograd/planner.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "nn/optimizer.h"
 #include "peft/adapter_files.h"
 #include "tests/support/golden.h"

@@ -14,6 +14,7 @@
 #include "autograd/planner.h"
 #include "core/parallel.h"
 #include "models/encoder.h"
+#include "models/weights.h"
 #include "peft/method.h"
 #include "tests/support/golden.h"
 #include "train/step.h"
