@@ -7,7 +7,7 @@
 #include "apps/lines.h"
 #include "core/atomic_file.h"
 #include "core/safetensors.h"
-#include "models/encoder.h"
+#include "models/model.h"
 #include "models/weights.h"
 #include "peft/adapter_files.h"
 
@@ -94,7 +94,7 @@ std::vector<std::string> problems_of(const std::string& path) {
     attempt([&] {
       const ModelConfig config = load_config(path);
       ParamStore store;
-      load_parameters(path, build_encoder(config, {.head = head_of(config)}), store);
+      load_parameters(path, build_model(config, {.head = head_of(config)}), store);
     });
     attempt([&] { load_tokenizer(path); });
   }

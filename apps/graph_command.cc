@@ -21,7 +21,7 @@
 #include "autograd/passes/cheap_forms.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
-#include "models/encoder.h"
+#include "models/model.h"
 #include "peft/method.h"
 #include "train/step.h"
 
@@ -57,7 +57,7 @@ struct Drawn {
 
 // The base model; with the loss where its gradient is wanted.
 Graph base_graph(const ModelConfig& config, const GraphCommandOptions& o, int64_t virtual_tokens) {
-  Graph base = build_encoder(config, {.batch = o.batch,
+  Graph base = build_model(config, {.batch = o.batch,
                                       .length = o.length + virtual_tokens,
                                       .head = o.task_less ? Head::none : task_head(config),
                                       .labels = o.labels});

@@ -13,6 +13,7 @@
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fold.h"
 #include "core/atomic_file.h"
+#include "models/batch.h"
 #include "models/weights.h"
 #include "peft/adapter_files.h"
 #include "peft/combine.h"
@@ -40,7 +41,7 @@ class AdaptedModel {
   }
 
   Graph base(int64_t batch, int64_t length) const {
-    return build_encoder(
+    return build_model(
         config_,
         {.batch = batch, .length = length + virtual_tokens_, .head = head_, .labels = labels_});
   }
@@ -131,9 +132,9 @@ std::vector<std::vector<float>> embed(AdaptedModel& m, const Tokenizer& tokenize
       b.keep_outputs({"embedding"});
       executor = std::make_unique<Executor>(compile(b.finish()), m.params());
     }
-    std::vector<EncoderRow> encoded;
+    std::vector<TokenRow> encoded;
     for (size_t i : batch) encoded.push_back({rows[i].ids, {}});
-    fill_encoder_inputs(m.config(), encoded, length, m.virtual_tokens(),
+    fill_inputs(m.config(), encoded, length, m.virtual_tokens(),
                         [&](const std::string& name) {
                           return executor->has_input(name) ? &executor->input(name) : nullptr;
                         });
@@ -178,8 +179,8 @@ Tensor probe(const AdaptedModel& m, const Graph& graph, const ParamStore& params
   for (const std::string& name : graph.input_names()) {
     inputs[name] = Tensor(DType::i64, graph.type(graph.input(name)).shape);
   }
-  const EncoderRow row{ids, {}};
-  fill_encoder_inputs(m.config(), {&row, 1}, length, m.virtual_tokens(),
+  const TokenRow row{ids, {}};
+  fill_inputs(m.config(), {&row, 1}, length, m.virtual_tokens(),
                       [&](const std::string& name) {
                         const auto it = inputs.find(name);
                         return it == inputs.end() ? nullptr : &it->second;

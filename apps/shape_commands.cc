@@ -15,7 +15,8 @@
 #include "core/parallel.h"
 #include "core/random.h"
 #include "kernels/ceiling.h"
-#include "models/encoder.h"
+#include "models/batch.h"
+#include "models/model.h"
 #include "models/weights.h"
 #include "peft/method.h"
 #include "train/step.h"
@@ -29,14 +30,15 @@ struct Methods {
 
 // Whether everything that the method trains folds into the base model: asked of a small graph.
 bool merges(const peft::Method& method) {
-  ModelConfig tiny;
-  tiny.model_type = "bert";
-  tiny.hidden = 128, tiny.layers = 2, tiny.heads = 4, tiny.intermediate = 256;
-  tiny.vocab = 12, tiny.max_positions = 64, tiny.token_types = 2;
+  const ModelConfig tiny = parse_config(
+      R"({"model_type": "bert", "hidden_size": 128, "num_hidden_layers": 2,
+          "num_attention_heads": 4, "intermediate_size": 256, "vocab_size": 12,
+          "max_position_embeddings": 64, "type_vocab_size": 2})",
+      "a small model");
   Json config = peft::complete_config(method, Json::object());
   const int64_t length = 2 + peft::virtual_tokens(method, config);
   const Graph base =
-      build_encoder(tiny, {.batch = 1, .length = length, .head = Head::mean_pooled, .labels = 2});
+      build_model(tiny, {.batch = 1, .length = length, .head = Head::mean_pooled, .labels = 2});
   try {
     expect_mergeable(peft::apply(base, method, config).graph);
   } catch (const GraphError&) {
@@ -107,10 +109,10 @@ PlannedStep plan_step(const Step& o) {
   std::tie(s.method, config) = method_of(o.method);
   config = training_config(*s.method, config, StepOptions().steps);
   s.virtual_tokens = peft::virtual_tokens(*s.method, config);
-  const Graph base = build_encoder(s.model, {.batch = o.batch,
-                                             .length = o.length + s.virtual_tokens,
-                                             .head = task_head(s.model),
-                                             .labels = o.labels});
+  const Graph base = build_model(s.model, {.batch = o.batch,
+                                           .length = o.length + s.virtual_tokens,
+                                           .head = task_head(s.model),
+                                           .labels = o.labels});
   s.adapted = peft::apply(base, *s.method, config, {.training = true});
   const MicroBatch whole{s.adapted, 1};
   s.program = compile(training_step({&whole, 1}, o.labels, {}, s.method->learning_rate));
@@ -194,12 +196,12 @@ void fill_random(const PlannedStep& s, const Bench& o, Executor& e) {
     return static_cast<int64_t>(numbers.uniform(at++) * static_cast<float>(n)) % n;
   };
   std::vector<std::vector<int64_t>> ids(static_cast<size_t>(o.batch));
-  std::vector<EncoderRow> rows;
+  std::vector<TokenRow> rows;
   for (auto& row : ids) {
     for (int64_t t = 0; t < o.length; ++t) row.push_back(below(s.model.vocab));
     rows.push_back({row, {}});
   }
-  fill_encoder_inputs(s.model, rows, o.length, s.virtual_tokens, [&](const std::string& name) {
+  fill_inputs(s.model, rows, o.length, s.virtual_tokens, [&](const std::string& name) {
     return e.has_input(name) ? &e.input(name) : nullptr;
   });
   for (int64_t& label : e.input("labels").span<int64_t>()) label = below(o.labels);

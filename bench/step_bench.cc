@@ -16,7 +16,8 @@
 #include "bench/measure.h"
 #include "core/parallel.h"
 #include "core/random.h"
-#include "models/encoder.h"
+#include "models/batch.h"
+#include "models/model.h"
 #include "models/weights.h"
 #include "peft/method.h"
 #include "train/step.h"
@@ -50,7 +51,7 @@ double product_flops(const Graph& graph) {
 void fill(Executor& e, const ModelConfig& config, const Options& o) {
   const RandomStream random(1, 0);
   std::vector<std::vector<int64_t>> ids(static_cast<size_t>(o.batch));
-  std::vector<EncoderRow> rows;
+  std::vector<TokenRow> rows;
   uint64_t at = 0;
   for (auto& row : ids) {
     for (int64_t t = 0; t < o.length; ++t) {
@@ -59,7 +60,7 @@ void fill(Executor& e, const ModelConfig& config, const Options& o) {
     }
     rows.push_back({row, {}});
   }
-  fill_encoder_inputs(config, rows, o.length, 0, [&](const std::string& name) {
+  fill_inputs(config, rows, o.length, 0, [&](const std::string& name) {
     return e.has_input(name) ? &e.input(name) : nullptr;
   });
   for (int64_t r = 0; r < o.batch; ++r) e.input("labels").data<int64_t>()[r] = r % 2;
@@ -90,7 +91,7 @@ void print_profile(const Executor& e, int64_t runs) {
 void run(const Options& o) {
   set_num_threads(o.threads);
   const ModelConfig config = load_config(o.folder);
-  const Graph base = build_encoder(
+  const Graph base = build_model(
       config, {.batch = o.batch, .length = o.length, .head = Head::mean_pooled, .labels = 2});
   const peft::Method& method = peft::find_method(o.method);
   Json hyperparameters = {{"modules_to_save", {"classifier"}}};

@@ -6,25 +6,12 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "models/family.h"
 
 namespace graft {
 namespace {
 
-// Far above any model; products of two sizes still fit.
-constexpr int64_t kMostChannels = int64_t{1} << 24, kMostLayers = 10000, kMostLabels = 1'000'000;
-
-int64_t in_range(const Json& j, const char* key, const std::string& file, int64_t least,
-                 int64_t most, std::optional<int64_t> fallback = {}) {
-  const auto v =
-      fallback ? json_field<int64_t>(j, key, file, *fallback) : json_field<int64_t>(j, key, file);
-  if (v < least || v > most)
-    throw FileError("{}: the field '{}' should be {} to {} but is {}", file, key, least, most, v);
-  return v;
-}
-
-int64_t size(const Json& j, const char* key, const std::string& file) {
-  return in_range(j, key, file, 1, kMostChannels);
-}
+constexpr int64_t kMostLayers = 10000, kMostLabels = 1'000'000;
 
 // {"0": "NEGATIVE", "1": "POSITIVE"}
 std::vector<std::string> labels_by_id(const Json& names, const std::string& file) {
@@ -44,63 +31,104 @@ std::vector<std::string> labels_by_id(const Json& names, const std::string& file
   return labels;
 }
 
-std::vector<std::string> labels_of(const Json& j, const std::string& file) {
+std::vector<std::string> labels_of(ConfigReader& r) {
   std::vector<std::string> labels;
-  if (const auto it = j.find("id2label"); it != j.end() && it->is_object()) {
-    labels = labels_by_id(*it, file);
-    const auto n = json_field<int64_t>(j, "num_labels", file, static_cast<int64_t>(labels.size()));
+  r.ignore({"label2id"});
+  if (r.has("id2label") && r.raw("id2label").is_object()) {
+    labels = labels_by_id(r.raw("id2label"), r.file());
+    const auto n = r.integer("num_labels", 0, kMostLabels, static_cast<int64_t>(labels.size()));
     if (n != static_cast<int64_t>(labels.size())) {
-      throw FileError("{}: num_labels is {}, but id2label names {}", file, n, labels.size());
+      throw FileError("{}: num_labels is {}, but id2label names {}", r.file(), n, labels.size());
     }
     return labels;
   }
-  for (int64_t i = 0, n = in_range(j, "num_labels", file, 0, kMostLabels, 2); i < n; ++i) {
+  for (int64_t i = 0, n = r.integer("num_labels", 0, kMostLabels, 2); i < n; ++i) {
     labels.push_back(fmt::format("LABEL_{}", i));
   }
   return labels;
 }
 
+// The first of some names that a file uses; what is missing is missed under the first.
+const char* spelled(const ConfigReader& r, std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (r.has(name)) return name;
+  }
+  return *names.begin();
+}
+
+// What every family has, under the names that are in use.
+void read_common(ConfigReader& r, ModelConfig& c) {
+  const char* const hidden = spelled(r, {"hidden_size", "dim", "n_embd", "d_model"});
+  const char* const heads = spelled(r, {"num_attention_heads", "n_heads", "n_head", "num_heads"});
+  c.hidden = r.size(hidden);
+  c.layers = r.integer(spelled(r, {"num_hidden_layers", "n_layers", "n_layer", "num_layers"}), 1,
+                       kMostLayers);
+  c.heads = r.size(heads);
+  if (const char* size = spelled(r, {"head_dim", "d_kv"}); r.has(size)) {
+    c.head_size = r.size(size);
+  } else if (c.hidden % c.heads != 0) {
+    throw FileError("{}: {} {} cannot be split over {} {}", r.file(), hidden, c.hidden, heads,
+                    c.heads);
+  } else {
+    c.head_size = c.hidden / c.heads;
+  }
+  c.kv_heads = r.size("num_key_value_heads", c.heads);
+  if (c.heads % c.kv_heads != 0)
+    r.fail("num_key_value_heads", fmt::format("a divisor of {} {}", heads, c.heads));
+  const char* const inner =
+      spelled(r, {"intermediate_size", "hidden_dim", "n_inner", "ffn_dim", "d_ff"});
+  const bool has_default = c.model_type == "gpt2";  // which writes null for it
+  c.intermediate = has_default ? r.size(inner, 4 * c.hidden) : r.size(inner);
+  if (c.family->kind == Family::Kind::image) return;
+  c.vocab = r.size("vocab_size");
+  c.pad_id = r.token("pad_token_id", c.vocab);
+  c.bos_id = r.token("bos_token_id", c.vocab);
+  c.eos_ids = r.tokens("eos_token_id", c.vocab);
+  c.decoder_start_id = r.token("decoder_start_token_id", c.vocab);
+}
+
+// Of training, generation and other programs: nothing that a graph depends on.
+void ignore_common(ConfigReader& r) {
+  r.ignore({"_name_or_path",
+            "transformers_version",
+            "torch_dtype",
+            "dtype",
+            "use_cache",
+            "output_attentions",
+            "output_hidden_states",
+            "return_dict",
+            "is_encoder_decoder",
+            "tokenizer_class",
+            "problem_type",
+            "initializer_range",
+            "gradient_checkpointing",
+            "attn_implementation",
+            "_attn_implementation_autoset",
+            "task_specific_params",
+            "finetuning_task",
+            "torchscript",
+            "auto_map",
+            "custom_pipelines",
+            "keys_to_ignore_at_inference",
+            "model_max_length",
+            "n_ctx",
+            "num_labels"});
+}
+
 }  // namespace
 
 ModelConfig parse_config(std::string_view text, const std::string& file) {
-  const Json j = parse_json(text, file);
   ModelConfig c;
-  c.raw = j;
-  c.model_type = json_field<std::string>(j, "model_type", file);
-  const auto architectures = json_field<std::vector<std::string>>(j, "architectures", file, {});
-  if (!architectures.empty()) c.architecture = architectures[0];
-  const bool distil = c.model_type == "distilbert";
-  if (c.model_type != "bert" && c.model_type != "roberta" && !distil) {
-    throw UsageError("{}: the model type '{}' is not known; known: bert, roberta, distilbert", file,
-                     c.model_type);
-  }
-  const char* const hidden = distil ? "dim" : "hidden_size";
-  const char* const heads = distil ? "n_heads" : "num_attention_heads";
-  c.hidden = size(j, hidden, file);
-  c.layers = in_range(j, distil ? "n_layers" : "num_hidden_layers", file, 1, kMostLayers);
-  c.heads = size(j, heads, file);
-  c.intermediate = size(j, distil ? "hidden_dim" : "intermediate_size", file);
-  c.vocab = size(j, "vocab_size", file);
-  c.max_positions = size(j, "max_position_embeddings", file);
-  c.token_types = distil ? 0 : size(j, "type_vocab_size", file);
-  c.activation = json_field<std::string>(j, distil ? "activation" : "hidden_act", file, "gelu");
-  c.norm_eps = json_field<double>(j, "layer_norm_eps", file, 1e-12);
-  if (!(c.norm_eps > 0 && c.norm_eps < 1)) {
-    throw FileError("{}: the field 'layer_norm_eps' should be between 0 and 1 but is {}", file,
-                    c.norm_eps);
-  }
-  c.pad_id = in_range(j, "pad_token_id", file, 0, c.vocab - 1, c.model_type == "roberta" ? 1 : 0);
-  if (c.hidden % c.heads != 0) {
-    throw FileError("{}: {} {} cannot be split over {} {}", file, hidden, c.hidden, heads, c.heads);
-  }
-  if (const auto position = json_field<std::string>(j, "position_embedding_type", file, "absolute");
-      position != "absolute") {
-    throw FileError("{}: the field 'position_embedding_type' should be absolute but is '{}'", file,
-                    position);
-  }
-  if (json_field<bool>(j, "is_decoder", file, false))
-    throw FileError("{}: the field 'is_decoder' is true; only encoders are read here", file);
-  c.labels = labels_of(j, file);
+  c.raw = parse_json(text, file);
+  ConfigReader r(c.raw, file);
+  c.model_type = r.text("model_type");
+  if (const auto classes = r.texts("architectures"); !classes.empty()) c.architecture = classes[0];
+  c.family = &find_family(c.model_type, file);
+  read_common(r, c);
+  c.family->read(r, c);
+  c.labels = labels_of(r);
+  ignore_common(r);
+  c.unknown = r.unread();
   return c;
 }
 

@@ -10,17 +10,39 @@
 
 namespace graft {
 
+struct Family;
+
 struct ModelConfig {
   std::string folder;        // where it was read from; empty: nowhere
-  std::string model_type;    // bert, roberta, distilbert
-  std::string architecture;  // BertModel, BertForSequenceClassification, ...
+  std::string model_type;    // bert, llama, t5, ...
+  std::string architecture;  // BertModel, LlamaForCausalLM, ...
+  const Family* family = nullptr;
+
   int64_t hidden = 0, layers = 0, heads = 0, intermediate = 0, vocab = 0, max_positions = 0,
           token_types = 0;
-  int64_t pad_id = 0;
+  int64_t first_position = 0;           // row of the position table for the first token
+  int64_t kv_heads = 0, head_size = 0;  // where a family has no such field: heads, hidden / heads
   std::string activation = "gelu";
   double norm_eps = 1e-12;
+  bool tied = false;                // the head's weight is the token table
   std::vector<std::string> labels;  // class names of a classification head, if any
+
+  // ---- tokens with a meaning; -1: none
+  int64_t pad_id = -1, bos_id = -1, decoder_start_id = -1;
+  std::vector<int64_t> eos_ids;
+
+  // ---- decoders
+  std::vector<double> rope_frequencies;             // [rotary dimensions / 2], radians per position
+  double attention_scale = 0;                       // of q k^T
+  double attention_softcap = 0, logit_softcap = 0;  // 0: none
+  std::vector<int64_t> windows;  // per layer: positions that a query sees, itself included; 0: all
+
   Json raw;
+  std::vector<std::string> unknown;  // fields of the file that no one reads
+
+  int64_t window(int64_t layer) const {
+    return windows.empty() ? 0 : windows[static_cast<size_t>(layer)];
+  }
 };
 
 // Of a model folder, or of a config.json alone. Throws FileError naming the file and the field that

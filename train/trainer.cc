@@ -9,6 +9,7 @@
 #include "autograd/compile.h"
 #include "autograd/passes/cheap_forms.h"
 #include "core/error.h"
+#include "models/batch.h"
 #include "models/weights.h"
 
 namespace graft {
@@ -83,7 +84,7 @@ Trainer::Shape2 Trainer::shape_of(const std::vector<Example>& rows, const Batch&
 }
 
 Graph Trainer::base_graph(Shape2 shape) const {
-  return build_encoder(model_, {.batch = shape.first,
+  return build_model(model_, {.batch = shape.first,
                                 .length = shape.second + virtual_tokens_,
                                 .head = task_head(model_),
                                 .labels = task_.outputs()});
@@ -164,9 +165,9 @@ Executor& Trainer::evaluation_executor(Shape2 shape) {
 
 void Trainer::fill(Executor& e, const std::vector<Example>& rows, const Batch& batch,
                    int64_t length, const std::string& suffix) const {
-  std::vector<EncoderRow> encoded;
+  std::vector<TokenRow> encoded;
   for (size_t i : batch) encoded.push_back({rows[i].ids, rows[i].types});
-  fill_encoder_inputs(model_, encoded, length, virtual_tokens_, [&](const std::string& name) {
+  fill_inputs(model_, encoded, length, virtual_tokens_, [&](const std::string& name) {
     return e.has_input(name + suffix) ? &e.input(name + suffix) : nullptr;
   });
 }

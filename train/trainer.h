@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "autograd/executor.h"
-#include "models/encoder.h"
+#include "models/model.h"
 #include "peft/method.h"
 #include "train/checkpoint.h"
 #include "train/step.h"

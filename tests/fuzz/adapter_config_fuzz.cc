@@ -1,23 +1,19 @@
 // An adapter_config.json, the rewrite that it asks for, and the start of its parameters.
 #include <algorithm>
 
-#include "models/encoder.h"
+#include "models/model.h"
 #include "peft/adapter_files.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {
 
 graft::Graph small_encoder() {
-  graft::ModelConfig config;
-  config.model_type = "bert";
-  config.hidden = 8;
-  config.layers = 2;
-  config.heads = 2;
-  config.intermediate = 16;
-  config.vocab = 20;
-  config.max_positions = 64;
-  config.token_types = 2;
-  return graft::build_encoder(config, {.length = 4, .head = graft::Head::mean_pooled, .labels = 2});
+  const graft::ModelConfig config = graft::parse_config(
+      R"({"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+          "intermediate_size": 16, "vocab_size": 20, "max_position_embeddings": 64,
+          "type_vocab_size": 2})",
+      "a small model");
+  return graft::build_model(config, {.length = 4, .head = graft::Head::mean_pooled, .labels = 2});
 }
 
 graft::ParamStore some_weights(const graft::Graph& graph) {

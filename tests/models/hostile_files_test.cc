@@ -6,10 +6,11 @@
 
 #include "core/atomic_file.h"
 #include "core/safetensors.h"
+#include "models/batch.h"
 #include "models/config.h"
-#include "models/encoder.h"
-#include "models/weights.h"
+#include "models/model.h"
 #include "models/tokenizer.h"
+#include "models/weights.h"
 #include "tests/support/golden.h"
 #include "tests/support/temporary_folder.h"
 
@@ -68,8 +69,10 @@ TEST(ConfigFile, EachWrongFieldIsNamed) {
       {"pad_token_id", "97", {"'pad_token_id' should be 0 to 96 but is 97"}},
       {"layer_norm_eps", "0", {"'layer_norm_eps' should be between 0 and 1 but is 0"}},
       {"layer_norm_eps", "\"tiny\"", {"'layer_norm_eps' should be a number"}},
-      {"position_embedding_type", "\"relative_key\"", {"should be absolute but is 'relative_key'"}},
-      {"is_decoder", "true", {"'is_decoder' is true; only encoders"}},
+      {"position_embedding_type",
+       "\"relative_key\"",
+       {"should be \"absolute\" but is \"relative_key\""}},
+      {"is_decoder", "true", {"'is_decoder' should be false but is true"}},
       {"id2label", R"({"0": "a", "2": "b"})", {"id2label has the entry '2'", "each of 0 to 1"}},
       {"id2label", R"({"0": "a", "00": "b"})", {"id2label has the entry '00'"}},
       {"id2label", R"({"-1": "a"})", {"id2label has the entry '-1'"}},
@@ -86,7 +89,7 @@ TEST(ConfigFile, EachWrongFieldIsNamed) {
     EXPECT_NE(error_of([&] { parse_config(text, "F"); }), "") << text;
   }
   EXPECT_NE(error_of<UsageError>([&] {
-              build_encoder(parse_config(changed(good, "hidden_act", "\"sin\""), "F"), {});
+              build_model(parse_config(changed(good, "hidden_act", "\"sin\""), "F"), {});
             }).find("there is no activation 'sin'"),
             std::string::npos);
   EXPECT_EQ(parse_config(changed(good, "a_field_of_tomorrow", "[1]"), "F").layers,
@@ -104,7 +107,7 @@ TEST(ConfigFile, AMissingFileIsNamed) {
 TEST(ModelFile, WrongTensorsAreNamedWithBothShapes) {
   const TemporaryFolder folder;
   const ModelConfig config = load_config(bert_folder());
-  const Graph graph = build_encoder(config, {.head = Head::classification});
+  const Graph graph = build_model(config, {.head = Head::classification});
   std::map<std::string, Tensor> good;
   const SafeTensors file = SafeTensors::open(bert_folder() + "/model.safetensors");
   for (const auto& [name, t] : file.tensors()) good[name] = t;
@@ -145,9 +148,8 @@ TEST(ModelFile, TokensBeyondTheModelsTablesAreRefused) {
     return &inputs.try_emplace(name, DType::i64, Shape{1, 2}).first->second;
   };
   auto error = [&](std::vector<int64_t> ids, std::vector<int64_t> types) {
-    const EncoderRow row{ids, types};
-    return error_of<UsageError>(
-        [&] { fill_encoder_inputs(config, std::span(&row, 1), 2, 0, input); });
+    const TokenRow row{ids, types};
+    return error_of<UsageError>([&] { fill_inputs(config, std::span(&row, 1), 2, 0, input); });
   };
   EXPECT_EQ(error({1, 2}, {0, 1}), "");
   expect_parts(error({1, 97}, {0, 1}), {"token id 97", "vocab_size of 97", "belong together"});

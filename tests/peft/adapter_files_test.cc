@@ -10,7 +10,7 @@
 #include <filesystem>
 
 #include "core/atomic_file.h"
-#include "models/encoder.h"
+#include "models/model.h"
 #include "models/weights.h"
 #include "tests/support/golden.h"
 #include "tests/support/temporary_folder.h"
@@ -22,7 +22,7 @@ class AdapterFolder : public ::testing::Test {
  protected:
   AdapterFolder()
       : model_(load_config(golden_dir() + "/models/bert_cls")),
-        base_(build_encoder(model_, {.length = 4, .head = Head::classification})) {
+        base_(build_model(model_, {.length = 4, .head = Head::classification})) {
     write(R"({"peft_type": "LORA", "r": 2, "target_modules": ["query", "value"]})");
     config_ = peft::read_adapter_config(folder_.path());
     adapted_ = peft::apply(base_, *config_.method, config_.config);

@@ -13,7 +13,8 @@
 #include "autograd/passes/fold.h"
 #include "autograd/planner.h"
 #include "core/safetensors.h"
-#include "models/encoder.h"
+#include "models/batch.h"
+#include "models/model.h"
 #include "models/weights.h"
 #include "nn/optimizer.h"
 #include "peft/method.h"
@@ -149,7 +150,8 @@ std::string hub_name(const std::string& ours, const std::string& method, const s
 Inputs padded_inputs(const ModelConfig& model, const SafeTensors& batch, int64_t v) {
   const Tensor &ids = batch.tensor("input_ids"), &mask = batch.tensor("attention_mask");
   const int64_t B = ids.shape()[0], T = ids.shape()[1];
-  const std::vector<int64_t> text = position_ids(model, ids.span<int64_t>(), B, T);
+  const std::vector<int64_t> text =
+      position_ids(model, ids.span<int64_t>(), mask.span<int64_t>(), B, T);
   Tensor wide(DType::i64, {B, T + v}), visible = wide.clone(), positions = wide.clone();
   for (int64_t i = 0; i < B * (T + v); ++i) {
     const int64_t t = i % (T + v) - v, from = i / (T + v) * T + t;
@@ -177,7 +179,7 @@ void check(const std::string& base_dir, const std::string& folder, const Json& c
   const Tensor &ids = batch.tensor("input_ids"), &labels = batch.tensor("labels");
   const int64_t B = ids.shape()[0], T = ids.shape()[1];
   const Graph base =
-      build_encoder(model, {.batch = B, .length = T + v, .head = Head::classification});
+      build_model(model, {.batch = B, .length = T + v, .head = Head::classification});
   const peft::Adapted adapted = peft::apply(base, method, setup.config, {.training = true});
   auto named = [&](const std::string& ours) {
     return hub_name(ours, setup.method, model.model_type);

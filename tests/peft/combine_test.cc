@@ -6,7 +6,7 @@
 #include "autograd/evaluate.h"
 #include "core/error.h"
 #include "core/random.h"
-#include "models/encoder.h"
+#include "models/model.h"
 #include "models/weights.h"
 #include "tests/support/golden.h"
 
@@ -17,7 +17,7 @@ class Combine : public ::testing::Test {
  protected:
   Combine()
       : model_(load_config(golden_dir() + "/models/bert_cls")),
-        base_(build_encoder(model_, {.batch = 1, .length = 5, .head = Head::classification})) {
+        base_(build_model(model_, {.batch = 1, .length = 5, .head = Head::classification})) {
     load_parameters(model_.folder, base_, params_);
     for (const std::string& name : base_.input_names()) {
       Tensor t(DType::i64, {1, 5});

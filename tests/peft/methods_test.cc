@@ -17,7 +17,8 @@
 #include "autograd/passes/fold.h"
 #include "autograd/planner.h"
 #include "core/random.h"
-#include "models/encoder.h"
+#include "models/batch.h"
+#include "models/model.h"
 #include "models/weights.h"
 #include "peft/adapter_files.h"
 #include "tests/support/golden.h"
@@ -133,8 +134,7 @@ class Methods : public ::testing::TestWithParam<Row> {
         method_(peft::find_method(GetParam().method)) {
     Json config = GetParam().set;
     config["modules_to_save"] = {"classifier"};
-    base_ =
-        build_encoder(model_, {.batch = kBatch, .length = kLength, .head = Head::classification});
+    base_ = build_model(model_, {.batch = kBatch, .length = kLength, .head = Head::classification});
     adapted_ = peft::apply(base_, method_, config);
     load_parameters(model_.folder, adapted_.graph, store_);
     peft::initialize(adapted_, store_, 3);
@@ -149,7 +149,8 @@ class Methods : public ::testing::TestWithParam<Row> {
                {"attention_mask", mask},
                {"token_type_ids", Tensor(DType::i64, {kBatch, kLength})},
                {"position_ids",
-                Tensor::from({kBatch, kLength}, position_ids(model_, ids, kBatch, kLength))}};
+                Tensor::from({kBatch, kLength},
+                             position_ids(model_, ids, mask.span<int64_t>(), kBatch, kLength))}};
   }
 
   // Any positive numbers will do where a method chooses by information.
@@ -338,7 +339,7 @@ TEST(MethodErrors, SayWhatIsKnown) {
             }).find("'r' should be like 8"),
             std::string::npos);
   const Graph base =
-      build_encoder(load_config(golden_dir() + "/models/bert_cls"), {.batch = 1, .length = 4});
+      build_model(load_config(golden_dir() + "/models/bert_cls"), {.batch = 1, .length = 4});
   for (const Json& rank : {Json(1e73), Json("4"), Json(2.5)}) {
     EXPECT_NE(message([&] {
                 peft::apply(base, lora, {{"rank_pattern", {{"query", rank}}}});

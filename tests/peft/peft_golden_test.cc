@@ -13,7 +13,8 @@
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fold.h"
 #include "autograd/planner.h"
-#include "models/encoder.h"
+#include "models/batch.h"
+#include "models/model.h"
 #include "models/weights.h"
 #include "nn/optimizer.h"
 #include "peft/adapter_files.h"
@@ -75,7 +76,7 @@ struct Run {
 
   Graph base() const {
     const Shape s = batch.tensor("input_ids").shape();
-    return build_encoder(
+    return build_model(
         model, {.batch = s[0], .length = s[1] + virtual_tokens(), .head = Head::classification});
   }
 
@@ -90,7 +91,8 @@ struct Run {
       wide_ids.data<int64_t>()[i] = t < 0 ? model.pad_id + 1 : ids.data<int64_t>()[r * T + t];
       wide_mask.data<int64_t>()[i] = t < 0 ? 1 : mask.data<int64_t>()[r * T + t];
     }
-    std::vector<int64_t> positions = position_ids(model, wide_ids.span<int64_t>(), B, T + v);
+    std::vector<int64_t> positions =
+        position_ids(model, wide_ids.span<int64_t>(), wide_mask.span<int64_t>(), B, T + v);
     if (v > 0) {  // the reference gives embeddings, not ids: every position counts
       for (int64_t i = 0; i < B * (T + v); ++i) {
         positions[static_cast<size_t>(i)] =

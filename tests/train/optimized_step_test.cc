@@ -13,7 +13,8 @@
 #include "autograd/passes/optimize.h"
 #include "autograd/planner.h"
 #include "core/parallel.h"
-#include "models/encoder.h"
+#include "models/batch.h"
+#include "models/model.h"
 #include "models/weights.h"
 #include "peft/method.h"
 #include "tests/support/golden.h"
@@ -78,7 +79,7 @@ struct Step {
     if (method_name == "lora") config_given["target_modules"] = {"query", "value", "dense"};
     const Json complete = peft::complete_config(method, config_given);
     virtual_tokens = peft::virtual_tokens(method, complete);
-    const Graph base = build_encoder(config, {.batch = kBatch,
+    const Graph base = build_model(config, {.batch = kBatch,
                                               .length = kLength + virtual_tokens,
                                               .head = Head::mean_pooled,
                                               .labels = 3});
@@ -111,7 +112,7 @@ struct Step {
     std::vector<std::vector<int64_t>> ids(kBatch);
     for (int64_t k = 0; k < parts; ++k) {
       const std::string suffix = part_suffix(static_cast<size_t>(k), static_cast<size_t>(parts));
-      std::vector<EncoderRow> rows;
+      std::vector<TokenRow> rows;
       for (int64_t r = 0; r < kBatch; ++r) {
         auto& row = ids[static_cast<size_t>(r)];
         row.clear();
@@ -119,7 +120,7 @@ struct Step {
         rows.push_back({row, {}});
         inputs.at("labels" + suffix).data<int64_t>()[r] = r;
       }
-      fill_encoder_inputs(config, rows, kLength, virtual_tokens, [&](const std::string& name) {
+      fill_inputs(config, rows, kLength, virtual_tokens, [&](const std::string& name) {
         const auto it = inputs.find(name + suffix);
         return it == inputs.end() ? nullptr : &it->second;
       });

@@ -1,0 +1,87 @@
+#include "models/batch.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "models/family.h"
+
+namespace graft {
+namespace {
+
+// A lookup beyond a table would read as zeros.
+void check_ids(std::span<const int64_t> ids, int64_t size, const char* what, const char* field) {
+  for (const int64_t id : ids) {
+    if (id < 0 || id >= size) {
+      throw UsageError(
+          "the {} {} is beyond the model's {} of {}; do tokenizer and model belong together?", what,
+          id, field, size);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int64_t> input_ids,
+                                  std::span<const int64_t> attention_mask, int64_t batch,
+                                  int64_t length) {
+  using Positions = Family::Positions;
+  const Positions rule = config.family->positions;
+  std::vector<int64_t> positions(input_ids.size());
+  for (int64_t r = 0; r < batch; ++r) {
+    int64_t seen = 0;
+    for (int64_t i = 0; i < length; ++i) {
+      const auto at = static_cast<size_t>(r * length + i);
+      const bool counts = rule == Positions::all             ? true
+                          : rule == Positions::by_padding_id ? input_ids[at] != config.pad_id
+                                                             : attention_mask[at] != 0;
+      seen += counts;
+      if (rule == Positions::visible) {
+        positions[at] = std::max<int64_t>(seen - 1, 0);
+      } else {
+        positions[at] = config.first_position + (counts ? seen - 1 : -1);
+      }
+    }
+  }
+  return positions;
+}
+
+int64_t longest_row(const ModelConfig& config) {
+  // 0: as long as one likes.
+  if (config.max_positions == 0) return int64_t{1} << 30;
+  return config.max_positions -
+         (config.family->positions == Family::Positions::by_padding_id ? config.first_position : 0);
+}
+
+void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int64_t length,
+                 int64_t virtual_tokens, const std::function<Tensor*(const std::string&)>& input) {
+  const int64_t padding = std::max<int64_t>(config.pad_id, 0);
+  // What the head reads of a row: all of its tokens, or a decoder's last one.
+  const bool last_only = config.family->kind == Family::Kind::decoder;
+  auto data = [&](const char* name) {
+    Tensor* t = input(name);
+    return t == nullptr ? nullptr : t->data<int64_t>();
+  };
+  int64_t *ids = data("input_ids"), *mask = data("attention_mask"), *pool = data("pool_mask"),
+          *types = data("token_type_ids");
+  const int64_t v = virtual_tokens, T = length + v;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const TokenRow& x = rows[r];
+    check_ids(x.ids, config.vocab, "token id", "vocab_size");
+    if (types != nullptr) check_ids(x.types, config.token_types, "token type", "type_vocab_size");
+    for (int64_t t = 0; t < T; ++t) {
+      const int64_t at = static_cast<int64_t>(r) * T + t;
+      const auto from = static_cast<size_t>(t - v);
+      const bool real = t >= v && from < x.ids.size();
+      ids[at] = real ? x.ids[from] : t < v ? padding + 1 : padding;
+      mask[at] = real || t < v;
+      if (pool != nullptr) pool[at] = real && (!last_only || from + 1 == x.ids.size());
+      if (types != nullptr) types[at] = real && !x.types.empty() ? x.types[from] : 0;
+    }
+  }
+  const size_t count = rows.size() * static_cast<size_t>(T);
+  const std::vector<int64_t> positions =
+      position_ids(config, {ids, count}, {mask, count}, static_cast<int64_t>(rows.size()), T);
+  if (int64_t* to = data("position_ids")) std::ranges::copy(positions, to);
+}
+
+}  // namespace graft

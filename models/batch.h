@@ -1,0 +1,33 @@
+// Rows of tokens as the inputs of a model's graph.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+#include "models/config.h"
+
+namespace graft {
+
+// Position of every token as the family counts, for rows of ids and their mask, [batch, length].
+std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int64_t> input_ids,
+                                  std::span<const int64_t> attention_mask, int64_t batch,
+                                  int64_t length);
+
+// Tokens that fit into one row.
+int64_t longest_row(const ModelConfig& config);
+
+// One row of a batch, without padding; types may be empty (all 0).
+struct TokenRow {
+  std::span<const int64_t> ids, types;
+};
+
+// Writes the inputs of a model for a batch padded to `length` behind `virtual_tokens` rows of any
+// id, which are visible but not part of the mean. `input` gives the tensor of a name, null where
+// the graph has no such input. Throws UsageError for a token that the model does not know.
+void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int64_t length,
+                 int64_t virtual_tokens, const std::function<Tensor*(const std::string&)>& input);
+
+}  // namespace graft

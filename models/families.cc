@@ -1,0 +1,14 @@
+#include "models/families.h"
+
+#include <array>
+
+namespace graft {
+
+std::span<const Family> families() {
+  static const std::array all = {bert::kBert,   bert::kRoberta,  bert::kDistilbert,
+                                 llama::kLlama, llama::kMistral, llama::kQwen2,
+                                 llama::kQwen3, llama::kGemma,   llama::kGemma2};
+  return all;
+}
+
+}  // namespace graft

@@ -1,0 +1,19 @@
+// The architectures, a file each.
+#pragma once
+
+#include <span>
+
+#include "models/family.h"
+
+namespace graft {
+
+std::span<const Family> families();
+
+namespace bert {  // BERT (1810.04805), RoBERTa (1907.11692), DistilBERT (1910.01108)
+extern const Family kBert, kRoberta, kDistilbert;
+}
+namespace llama {  // LLaMA (2302.13971) and those that follow its block
+extern const Family kLlama, kMistral, kQwen2, kQwen3, kGemma, kGemma2;
+}
+
+}  // namespace graft

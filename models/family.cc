@@ -1,0 +1,89 @@
+#include "models/family.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "models/families.h"
+#include "nn/layers.h"
+
+namespace graft {
+
+Value ModelBuilder::token_embeddings(std::string_view name) {
+  table_ = b.path(std::string(name) + ".weight");
+  const Value x = nn::embedding(b, token_ids(), name, c.vocab, c.hidden);
+  b.mark(Role::embedding_tokens, x);
+  return x;
+}
+
+Value ModelBuilder::split_heads(Value x, int64_t heads, int64_t size) {
+  return ops::reshape(b, x, {o.batch, o.length, heads, size});
+}
+
+Value ModelBuilder::join_heads(Value context) {
+  const Shape s = b.shape(context);
+  context = ops::reshape(b, context, {s[0], s[1], s[2] * s[3]});
+  b.mark(Role::attention_context, context);
+  return context;
+}
+
+Value ModelBuilder::causal_attention(Value q, Value k, Value v) {
+  AttentionAttrs attrs;
+  attrs.scale = c.attention_scale;
+  attrs.causal = true;
+  attrs.window = c.window(b.layer);
+  return ops::attention(b, q, k, v, {}, mask(), attrs);
+}
+
+Value ModelBuilder::rope(Value x) {
+  RopeAttrs attrs;
+  attrs.inv_freq = c.rope_frequencies;
+  return ops::rope(b, x, positions(), attrs);
+}
+
+void ModelBuilder::hidden(int64_t i, Value x) {
+  if (o.hidden_states) b.output(fmt::format("hidden/{}", i), x);
+}
+
+int64_t ModelBuilder::labels() const {
+  return o.labels > 0 ? o.labels : static_cast<int64_t>(c.labels.size());
+}
+
+Value ModelBuilder::fresh_linear(Value x, std::string_view name, int64_t out, bool bias) {
+  const auto scope = b.scope(name);
+  const Value w = b.param({.name = b.path("weight"),
+                           .type = {DType::f32, {out, b.shape(x)[-1]}},
+                           .init = Init::normal(0.02)});
+  if (!bias) return ops::linear(b, x, w);
+  return ops::linear(
+      b, x, w,
+      b.param({.name = b.path("bias"), .type = {DType::f32, {out}}, .init = Init::zeros()}));
+}
+
+Value ModelBuilder::first_token(Value x) {
+  return ops::reshape(b, ops::slice(b, x, 1, 0, 1), {o.batch, b.shape(x)[-1]});
+}
+
+Value ModelBuilder::pool(Value x) {
+  const Value mask = ops::cast(b, input("pool_mask"), DType::f32);
+  const Value row = ops::reshape(b, mask, {o.batch, 1, o.length});
+  const Value total = ops::reshape(b, ops::matmul(b, row, x), {o.batch, b.shape(x)[-1]});
+  return ops::div(b, total, ops::sum(b, mask, {1}, true));
+}
+
+Value ModelBuilder::vocabulary_logits(Value x, std::string_view name, bool bias) {
+  const auto scope = b.scope(name);
+  const Value w =
+      c.tied ? b.param_value(table_) : nn::weight(b, "weight", {c.vocab, b.shape(x)[-1]});
+  return ops::linear(b, x, w, bias ? nn::weight(b, "bias", {c.vocab}) : Value{});
+}
+
+const Family& find_family(std::string_view model_type, const std::string& file) {
+  std::string known;
+  for (const Family& f : families()) {
+    if (f.model_type == model_type) return f;
+    known += (known.empty() ? "" : ", ") + std::string(f.model_type);
+  }
+  throw UsageError("{}: the model type '{}' is not known; known: {}", file, model_type, known);
+}
+
+}  // namespace graft

@@ -1,0 +1,88 @@
+// What an architecture states about itself, and the workbench that its builder gets. One row of
+// families.cc and one file for each.
+#pragma once
+
+#include <string_view>
+
+#include "autograd/builder.h"
+#include "autograd/ops.h"
+#include "models/config.h"
+#include "models/config_reader.h"
+#include "models/model.h"
+
+namespace graft {
+
+// A graph in the making.
+class ModelBuilder {
+ public:
+  ModelBuilder(const ModelConfig& config, const ModelOptions& options) : c(config), o(options) {}
+
+  const ModelConfig& c;
+  const ModelOptions& o;
+  Builder b;
+
+  // ---- inputs, i64 [B, T], declared when asked for
+  Value input(const char* name) { return b.input(name, DType::i64, {o.batch, o.length}); }
+  Value token_ids() { return input("input_ids"); }
+  Value mask() { return input("attention_mask"); }
+  Value positions() { return input("position_ids"); }
+
+  // ---- pieces
+  // The token table, named as it is below the current scope: [B, T, C], marked.
+  Value token_embeddings(std::string_view name);
+  // x [B, T, C] -> [B, T, heads, size]
+  Value split_heads(Value x, int64_t heads, int64_t size);
+  // [B, T, H, D] -> [B, T, H D], marked as the attention's context.
+  Value join_heads(Value context);
+  // A decoder's: causal, within the layer's window, at the config's scale and soft cap. q
+  // [B, T, H, D]; k, v [B, T, Hk, D].
+  Value causal_attention(Value q, Value k, Value v);
+  Value rope(Value x);  // [B, T, H, D] rotated by the positions
+  // Output hidden/i, where hidden states are asked for.
+  void hidden(int64_t i, Value x);
+
+  // ---- pieces of heads
+  int64_t labels() const;
+  // Not part of the pretrained model: drawn N(0, 0.02) with zero bias where a file does not bring
+  // it.
+  Value fresh_linear(Value x, std::string_view name, int64_t out, bool bias = true);
+  Value first_token(Value x);  // [B, T, C] -> [B, C]
+  // Mean over the tokens that the input pool_mask names.
+  Value pool(Value x);
+  // Logits of the vocabulary: the weight NAME, or the token table where the two are tied.
+  Value vocabulary_logits(Value x, std::string_view name, bool bias = false);
+
+  // Where the token table lies: set by token_embeddings().
+  const std::string& table() const { return table_; }
+
+ private:
+  std::string table_;
+};
+
+struct Family {
+  enum class Kind : uint8_t { encoder, decoder, encoder_decoder, image };
+  // How tokens are counted.
+  enum class Positions : uint8_t {
+    all,            // 0, 1, ..., padding too
+    visible,        // 0, 1, ... over the visible tokens; padding shares its neighbour's number
+    from_offset,    // visible tokens from config.first_position on, padding the number before it
+    by_padding_id,  // the same, where padding is what has the padding's id
+  };
+
+  std::string_view model_type;
+  Kind kind;
+  // In front of the body's parameters where a class with a head wraps it.
+  std::string_view prefix;
+  Positions positions;
+  void (*read)(ConfigReader& r, ModelConfig& c);
+  // Down to the last hidden states [B, T, C], normed as the bare class returns them.
+  Value (*body)(ModelBuilder& m);
+  Value (*pooler)(ModelBuilder& m, Value x);    // null: the bare class has none
+  Value (*classify)(ModelBuilder& m, Value x);  // logits [B, labels]; null: no such class
+  Value (*language)(ModelBuilder& m, Value x);  // logits [B, T, V]; null: no such class
+};
+
+// Throws UsageError naming the families there are.
+const Family& find_family(std::string_view model_type, const std::string& file);
+
+}  // namespace graft

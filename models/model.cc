@@ -1,0 +1,93 @@
+#include "models/model.h"
+
+#include "core/error.h"
+#include "models/family.h"
+
+namespace graft {
+namespace {
+
+[[noreturn]] void no_head(const ModelConfig& c, const char* what) {
+  throw UsageError("models of type {} have no head for {}", c.model_type, what);
+}
+
+// What stands on the last hidden states; absent for the bare body.
+Value head(ModelBuilder& m, Value x) {
+  const Family& family = *m.c.family;
+  switch (m.o.head) {
+    case Head::none:
+      return {};
+    case Head::classification:
+      if (family.classify == nullptr) no_head(m.c, "sequence classification");
+      return family.classify(m, x);
+    case Head::tokens:
+      return m.fresh_linear(x, "classifier", m.labels());
+    case Head::question_answering:
+      return m.fresh_linear(x, "qa_outputs", 2);
+    case Head::masked_lm:
+    case Head::causal_lm:
+      if (family.language == nullptr) no_head(m.c, "language modelling");
+      return family.language(m, x);
+    case Head::mean_pooled: {
+      const Value mean = m.pool(x);
+      m.b.output("embedding", mean);
+      return m.fresh_linear(mean, "classifier", m.labels());
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Head head_of(const ModelConfig& config) {
+  const std::string& a = config.architecture;
+  if (a.ends_with("ForSequenceClassification") || a.ends_with("ForImageClassification"))
+    return Head::classification;
+  if (a.ends_with("ForTokenClassification")) return Head::tokens;
+  if (a.ends_with("ForQuestionAnswering")) return Head::question_answering;
+  if (a.ends_with("ForMaskedLM")) return Head::masked_lm;
+  if (a.ends_with("ForCausalLM") || a.ends_with("LMHeadModel")) return Head::causal_lm;
+  if (a.empty() || a.ends_with("Model")) return Head::none;
+  throw UsageError(
+      "the class {} is not known; known: ...Model, ...ForSequenceClassification, "
+      "...ForImageClassification, ...ForTokenClassification, ...ForQuestionAnswering, "
+      "...ForMaskedLM, ...ForCausalLM",
+      a);
+}
+
+Head task_head(const ModelConfig& config) {
+  const bool classifies = config.architecture.ends_with("ForSequenceClassification") ||
+                          config.family->kind == Family::Kind::decoder;
+  return classifies ? Head::classification : Head::mean_pooled;
+}
+
+std::string body_prefix(const ModelConfig& config, Head head) {
+  if (head == Head::none || head == Head::mean_pooled) return "";
+  return std::string(config.family->prefix) + ".";
+}
+
+Graph build_model(const ModelConfig& config, const ModelOptions& options) {
+  if (config.max_positions > 0 && options.length > config.max_positions) {
+    throw UsageError("the model has {} positions; a length of {} does not fit",
+                     config.max_positions, options.length);
+  }
+  ModelBuilder m(config, options);
+  std::string prefix = body_prefix(config, options.head);
+  if (!prefix.empty()) prefix.pop_back();
+  Value x;
+  {
+    const auto scope = m.b.scope(prefix);
+    x = config.family->body(m);
+    m.b.layer = -1;
+    m.b.mark(Role::final_hidden, x);
+    m.b.output("last_hidden", x);
+    if (options.head == Head::none && config.family->pooler != nullptr)
+      m.b.output("pooler", config.family->pooler(m, x));
+  }
+  if (const Value logits = head(m, x); logits.valid()) {
+    m.b.mark(Role::head, logits);
+    m.b.output("logits", logits);
+  }
+  return m.b.finish();
+}
+
+}  // namespace graft

@@ -1,0 +1,45 @@
+// Graphs of Hugging Face models: what is common to all families.
+#pragma once
+
+#include <string>
+
+#include "autograd/builder.h"
+#include "models/config.h"
+
+namespace graft {
+
+enum class Head : uint8_t {
+  none,                // last_hidden, pooler (where the family has one)
+  classification,      // logits [B, labels] of the sequence (or image) classification class
+  tokens,              // logits [B, T, labels]
+  question_answering,  // logits [B, T, 2]: start and end
+  masked_lm,           // logits [B, T, V]
+  causal_lm,           // logits [B, T, V]
+  mean_pooled,  // logits [B, labels]: one linear layer "classifier" on the mean of the visible last
+                // hidden states
+};
+
+// The head of config.architecture. Throws UsageError for a class that is not known.
+Head head_of(const ModelConfig& config);
+// The head under which a classification task is trained: the class's own where it classifies
+// sequences; a decoder's own kind; else mean_pooled.
+Head task_head(const ModelConfig& config);
+
+struct ModelOptions {
+  int64_t batch = 1, length = 1;
+  Head head = Head::none;
+  int64_t labels = 0;          // of the head; 0: as many as the config names
+  bool hidden_states = false;  // named outputs hidden/0 .. hidden/L
+};
+
+// Inputs, all i64 [B, T]: input_ids, attention_mask, position_ids, token_type_ids (where the family
+// has them) and, for mean_pooled and a decoder's classification, pool_mask (what counts in the
+// mean). Outputs: last_hidden, pooler, logits, embedding (mean_pooled), hidden/i as the options
+// say. All parameters are declared frozen; roles and block indices are marked. Throws UsageError
+// for a head that the family does not have.
+Graph build_model(const ModelConfig& config, const ModelOptions& options);
+
+// The prefix of the body's parameters under that head: "bert.", ..., or "" for the bare body.
+std::string body_prefix(const ModelConfig& config, Head head);
+
+}  // namespace graft
