@@ -106,7 +106,8 @@ Value fastfood(Builder& b, Value v, int64_t size, int64_t seed, int64_t stream);
 // ---- attention and positions
 // q [B,T,H,D], k and v [B,S,Hk,D] (bthd) or heads before time; head i of q reads head i / (H/Hk).
 // scores = q k^T scale + bias (bias broadcasts to [B,H,T,S]); keep [B,S]: 0 hides the key; causal:
-// key j visible to query i where j <= i + S - T; window.
+// key j visible to query i where j <= i + S - T; window. softcap c bounds what q and k say:
+// scores = c tanh(q k^T scale / c) + bias.
 Value attention(Builder& b, Value q, Value k, Value v, Value bias, Value keep,
                 const AttentionAttrs& attrs);
 Value rope(Builder& b, Value x, Value positions, const RopeAttrs& attrs);  // positions [B, T]

@@ -190,6 +190,7 @@ struct LossAttrs {
 };
 struct AttentionAttrs {
   double scale = 1;
+  double softcap = 0;  // 0: none; else scores are softcap tanh(q k^T scale / softcap) + bias
   bool causal = false;
   int64_t window =
       0;  // 0: none; else key j is visible to query i only where j > i + S - T - window
@@ -197,7 +198,7 @@ struct AttentionAttrs {
       true;  // q [B, T, H, D] and k, v [B, S, Hk, D]; else q [B, H, T, D] and k, v [B, Hk, S, D]
   // attention_backward: which of dq, dk, dv, dbias are wanted; the others have no elements
   bool need_dq = true, need_dk = true, need_dv = true, need_dbias = false;
-  GRAFT_FIELDS(scale, causal, window, bthd, need_dq, need_dk, need_dv, need_dbias)
+  GRAFT_FIELDS(scale, softcap, causal, window, bthd, need_dq, need_dk, need_dv, need_dbias)
 };
 struct SparseAttrs {   // an index list counts through all tensors that share it
   int64_t offset = 0;  // where this tensor begins

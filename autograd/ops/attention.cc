@@ -1,6 +1,8 @@
 // Scaled dot-product attention without the T x T matrix, rotary positions, T5 buckets. Backward
 // computes the probabilities again from q and k, exactly as forward did; it keeps neither them nor
 // the output.
+#include <cmath>
+
 #include "autograd/ops.h"
 #include "autograd/ops/families.h"
 
@@ -23,7 +25,9 @@ void check_qkv(const InferCall& c, size_t first) {
   for (size_t i = first; i < first + 3; ++i) c.expect_float(i);
   c.expect(q.rank() == 4 && k.rank() == 4 && k == v,
            "q, k and v must have four axes, k and v one shape");
-  const Dims d = dims_of(q, k, c.attr<AttentionAttrs>().bthd);
+  const auto& a = c.attr<AttentionAttrs>();
+  c.expect(a.softcap >= 0 && std::isfinite(a.softcap), "softcap must be positive, or 0 for none");
+  const Dims d = dims_of(q, k, a.bthd);
   c.expect(k[0] == d.b && k[3] == d.d, "q and k must agree in batch and head size");
   c.expect(d.hk > 0 && d.h % d.hk == 0, "the query heads must be a multiple of the key heads");
   if (c.has(first + 3)) {

@@ -109,6 +109,16 @@ void Multiply(const SmallProduct& p) {
   }
 }
 
+// x := cap tanh(x), and slope := 1 - tanh^2 where it is wanted.
+void CapRow(float* x, size_t n, float cap, float* slope) {
+  const hn::ScalableTag<float> d;
+  EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
+    const auto t = TanhV(d, LoadMasked(d, mask, x + i));
+    StoreMasked(hn::Mul(hn::Set(d, cap), t), mask, d, x + i);
+    if (slope != nullptr) StoreMasked(hn::NegMulAdd(t, t, hn::Set(d, 1.0f)), mask, d, slope + i);
+  });
+}
+
 // Scores of keys that are not visible become -inf.
 void HideKeys(float* x, const float* visible, size_t n) {
   const hn::ScalableTag<float> d;
@@ -149,6 +159,13 @@ void BackwardRow(float* p, float* dp, size_t n, float factor) {
   });
 }
 
+void MultiplyRow(float* x, const float* y, size_t n) {
+  const hn::ScalableTag<float> d;
+  EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
+    StoreMasked(hn::Mul(LoadMasked(d, mask, x + i), LoadMasked(d, mask, y + i)), mask, d, x + i);
+  });
+}
+
 void ScaleRow(float* x, size_t n, float factor) {
   const hn::ScalableTag<float> d;
   EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
@@ -162,9 +179,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace graft::cpu {
 HWY_EXPORT(Multiply);
+HWY_EXPORT(CapRow);
 HWY_EXPORT(HideKeys);
 HWY_EXPORT(ExpRow);
 HWY_EXPORT(BackwardRow);
+HWY_EXPORT(MultiplyRow);
 HWY_EXPORT(ScaleRow);
 
 namespace {
@@ -174,9 +193,11 @@ constexpr int64_t kQueries = 64;  // per block: scores of 64 keys are 16 KB, of 
 
 struct Kernels {
   decltype(GRAFT_DISPATCH(Multiply)) multiply = GRAFT_DISPATCH(Multiply);
+  decltype(GRAFT_DISPATCH(CapRow)) cap_row = GRAFT_DISPATCH(CapRow);
   decltype(GRAFT_DISPATCH(HideKeys)) hide_keys = GRAFT_DISPATCH(HideKeys);
   decltype(GRAFT_DISPATCH(ExpRow)) exp_row = GRAFT_DISPATCH(ExpRow);
   decltype(GRAFT_DISPATCH(BackwardRow)) backward_row = GRAFT_DISPATCH(BackwardRow);
+  decltype(GRAFT_DISPATCH(MultiplyRow)) multiply_row = GRAFT_DISPATCH(MultiplyRow);
   decltype(GRAFT_DISPATCH(ScaleRow)) scale_row = GRAFT_DISPATCH(ScaleRow);
   const GemmKernels& gemm = BestGemmKernels();
 
@@ -219,11 +240,14 @@ struct Call {
     return all ? nullptr : row;
   }
 
-  // scores [rows, S] of queries from i0 on; hidden keys are -inf.
+  // scores [rows, S] of queries from i0 on; hidden keys are -inf. With a softcap, `slope` [rows, S]
+  // receives the derivative of the cap, unless it is null.
   void scores(int64_t b, int64_t h, int64_t i0, int64_t rows, const float* k_transposed,
-              const float* visible, float* p) const {
+              const float* visible, float* p, float* slope) const {
+    const bool capped = a.softcap > 0;
     k.multiply({rows, s.s, s.dim, q(b, h) + i0 * s.q_row, s.q_row, 1, k_transposed, s.s, p, s.s,
-                static_cast<float>(a.scale), false});
+                static_cast<float>(capped ? a.scale / a.softcap : a.scale), false});
+    if (capped) k.cap_row(p, static_cast<size_t>(rows * s.s), static_cast<float>(a.softcap), slope);
     for (int64_t i = 0; i < rows; ++i) {
       float* row = p + i * s.s;
       if (c.has(at + 3)) {
@@ -275,7 +299,7 @@ void Attention(const KernelCall& c) {
     const float* visible = call.visible_keys(b, p + kQueries * s.s);
     for (int64_t i0 = 0; i0 < s.t; i0 += kQueries) {
       const int64_t rows = std::min(kQueries, s.t - i0);
-      call.scores(b, h, i0, rows, kt, visible, p);
+      call.scores(b, h, i0, rows, kt, visible, p, nullptr);
       float* out = c.out(0).as<float>() + b * s.q_batch + h * s.q_head + i0 * s.q_row;
       float factor[kQueries];
       for (int64_t i = 0; i < rows; ++i)
@@ -288,12 +312,14 @@ void Attention(const KernelCall& c) {
   });
 }
 
-size_t BackwardScratch(const AttentionShape& s) {
-  return Scratch(2 * s.s * s.dim + 2 * kQueries * s.s + s.s);
+size_t BackwardScratch(const AttentionShape& s, const AttentionAttrs& a) {
+  const int64_t blocks = a.softcap > 0 ? 3 : 2;
+  return Scratch(2 * s.s * s.dim + blocks * kQueries * s.s + s.s);
 }
 size_t AttentionBackwardWorkspace(const KernelCall& c) {
+  const auto& a = c.attr<AttentionAttrs>();
   return static_cast<size_t>(num_threads()) *
-         BackwardScratch({c.in(1).shape, c.in(2).shape, c.attr<AttentionAttrs>().bthd});
+         BackwardScratch({c.in(1).shape, c.in(2).shape, a.bthd}, a);
 }
 
 // dS of one block of queries against one head into the bias's own shape.
@@ -318,24 +344,26 @@ void AttentionBackward(const KernelCall& c) {  // dout, q, k, v, bias, keep
           float* scratch) {  // one key head of one batch entry, with all query heads that read it
         const int64_t b = unit / s.kv_heads, kvh = unit % s.kv_heads, kv = call.kv(b, kvh);
         float *kt = scratch, *vt = kt + s.s * s.dim, *p = vt + s.s * s.dim,
-              *dp = p + kQueries * s.s;
+              *dp = p + kQueries * s.s, *keys = dp + kQueries * s.s;
+        float* slope = a.softcap > 0 ? keys + s.s : nullptr;
         const float *k = c.in(2).as<float>() + kv, *v = c.in(3).as<float>() + kv;
         call.k.transpose(k, s.k_row, s.s, s.dim, kt);
         call.k.transpose(v, s.k_row, s.s, s.dim, vt);
-        const float* visible = call.visible_keys(b, dp + kQueries * s.s);
+        const float* visible = call.visible_keys(b, keys);
         bool first = true;
         for (int64_t h = kvh * s.group(); h < (kvh + 1) * s.group(); ++h) {
           for (int64_t i0 = 0; i0 < s.t; i0 += kQueries, first = false) {
             const int64_t rows = std::min(kQueries, s.t - i0),
                           at = b * s.q_batch + h * s.q_head + i0 * s.q_row;
             const float* dout = c.in(0).as<float>() + at;
-            call.scores(b, h, i0, rows, kt, visible, p);
+            call.scores(b, h, i0, rows, kt, visible, p, slope);
             call.k.multiply({rows, s.s, s.dim, dout, s.q_row, 1, vt, s.s, dp, s.s, 1, false});
             for (int64_t i = 0; i < rows; ++i) {
               const float factor = call.k.exp_row(p + i * s.s, static_cast<size_t>(s.s));
               call.k.backward_row(p + i * s.s, dp + i * s.s, static_cast<size_t>(s.s), factor);
             }
             if (a.need_dbias) AddBiasGradient(call, b, h, i0, rows, dp);
+            if (slope != nullptr) call.k.multiply_row(dp, slope, static_cast<size_t>(rows * s.s));
             if (a.need_dq)
               call.k.multiply({rows, s.dim, s.s, dp, s.s, 1, k, s.k_row, c.out(0).as<float>() + at,
                                s.q_row, scale, false});
@@ -359,7 +387,7 @@ void AttentionBackward(const KernelCall& c) {  // dout, q, k, v, bias, keep
     for (int64_t unit = 0; unit < s.batch * s.kv_heads; ++unit)
       one(unit, static_cast<float*>(c.workspace));
   } else {
-    WithScratch(c, s.batch * s.kv_heads, BackwardScratch(s), one);
+    WithScratch(c, s.batch * s.kv_heads, BackwardScratch(s, a), one);
   }
 }
 

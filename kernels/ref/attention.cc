@@ -39,13 +39,24 @@ struct Scores {
     return bias(((b * s.heads + h) * s.t + i) * s.s + j);
   }
 
-  double operator()(int64_t b, int64_t h, int64_t i, int64_t j) const {
-    if (j < s.first_key(i, a) || j >= s.last_key(i, a)) return kHidden;
-    if (c.has(at + 4) && LoadInt(c.in(at + 4), b * s.s + j) == 0) return kHidden;
+  // q k^T scale, over the cap where there is one.
+  double product(int64_t b, int64_t h, int64_t i, int64_t j) const {
     const double* k = c.in(at + 1).as<double>() + kv(b, h, j);
     double dot = 0;
     for (int64_t d = 0; d < s.dim; ++d) dot += q(b, h, i)[d] * k[d];
-    return dot * a.scale + (c.has(at + 3) ? c.in(at + 3).as<double>()[bias_at(b, h, i, j)] : 0);
+    return dot * a.scale / (a.softcap > 0 ? a.softcap : 1);
+  }
+  double operator()(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    if (j < s.first_key(i, a) || j >= s.last_key(i, a)) return kHidden;
+    if (c.has(at + 4) && LoadInt(c.in(at + 4), b * s.s + j) == 0) return kHidden;
+    const double x = product(b, h, i, j);
+    return (a.softcap > 0 ? a.softcap * std::tanh(x) : x) +
+           (c.has(at + 3) ? c.in(at + 3).as<double>()[bias_at(b, h, i, j)] : 0);
+  }
+  // Derivative of the score by q k^T.
+  double slope(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    const double t = a.softcap > 0 ? std::tanh(product(b, h, i, j)) : 0;
+    return a.scale * (1 - t * t);
   }
 };
 
@@ -102,11 +113,12 @@ void AttentionBackward(const KernelCall& c) {  // dout, q, k, v, bias, keep
       const int64_t kv = score.kv(b, h, j);
       const double ds = p * (dp_of(j) - delta);
       if (score.a.need_dbias) c.out(3).as<double>()[score.bias_at(b, h, i, j)] += ds;
+      const double dproduct = ds * score.slope(b, h, i, j);
       for (int64_t d = 0; d < s.dim; ++d) {
         if (score.a.need_dq)
-          c.out(0).as<double>()[at + d] += ds * score.a.scale * c.in(2).as<double>()[kv + d];
+          c.out(0).as<double>()[at + d] += dproduct * c.in(2).as<double>()[kv + d];
         if (score.a.need_dk)
-          c.out(1).as<double>()[kv + d] += ds * score.a.scale * c.in(1).as<double>()[at + d];
+          c.out(1).as<double>()[kv + d] += dproduct * c.in(1).as<double>()[at + d];
         if (score.a.need_dv) c.out(2).as<double>()[kv + d] += p * dout[d];
       }
     }

@@ -162,7 +162,10 @@ std::vector<KernelCase> attention_cases(const Sizes& z, bool backward) {
       {"window", {.scale = scale, .causal = true, .window = 3}, {}, {}},
       {"keep", {.scale = scale}, {}, keep},
       {"bias", {.scale = scale}, bias, {}},
-      {"hiding bias and keep", {.scale = scale}, hiding, keep}};
+      {"hiding bias and keep", {.scale = scale}, hiding, keep},
+      {"softcap", {.scale = scale, .softcap = 1.5}, {}, {}},
+      {"softcap, window", {.scale = scale, .softcap = 0.5, .causal = true, .window = 3}, {}, {}},
+      {"softcap, bias and keep", {.scale = scale, .softcap = 2, .bthd = false}, bias, keep}};
   for (Variant& v : variants) {
     const auto shape = [&](int64_t time, int64_t heads) {
       return v.a.bthd ? Shape{z.b, time, heads, z.d} : Shape{z.b, heads, time, z.d};
