@@ -30,6 +30,7 @@ Value ModelBuilder::causal_attention(Value q, Value k, Value v) {
   AttentionAttrs attrs;
   attrs.scale = c.attention_scale;
   attrs.causal = true;
+  attrs.softcap = c.attention_softcap;
   attrs.window = c.window(b.layer);
   return ops::attention(b, q, k, v, {}, mask(), attrs);
 }
