@@ -74,6 +74,14 @@ Value scatter(Builder& b, Value x, Value index, Value src, int64_t axis);  // to
 Value scatter_add(Builder& b, Value x, Value index, Value src, int64_t axis);
 Value index_select(Builder& b, Value x, Value index, int64_t axis);
 
+// Rows [start, start + count) of axis 1 of x [B, S, ...]; start is one place or one per batch
+// entry. Rows outside of the axis read as zeros.
+Value read_rows(Builder& b, Value x, Value start, int64_t count);
+// base [B, S, ...] with `rows` [B, T, ...] in place of its rows from `start` on; those that leave
+// the axis are dropped. Assigned to a state parameter that is its base (a cache of keys and
+// values), it writes into the parameter's own bytes.
+Value write_rows(Builder& b, Value base, Value rows, Value start);
+
 // ---- products
 Value matmul(Builder& b, Value x, Value y, bool tx = false,
              bool ty = false);                                // batch axes broadcast

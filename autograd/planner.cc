@@ -30,6 +30,7 @@ class Planner {
     find_once();
     order_nodes();
     count_reads();
+    find_homes();
     place_values();
     lay_out();
     for (int32_t id : order_) p_.flops += cost_of(p_.graph, p_.graph.node(id)).flops;
@@ -108,6 +109,24 @@ class Planner {
     }
   }
 
+  // What is assigned to a parameter may be computed in the parameter's own bytes, and so may what
+  // it is computed from in place. overwritable_input decides whether old bytes may go.
+  void find_homes() {
+    home_.assign(p_.graph.nodes().size(), nullptr);
+    for (const auto& [name, v] : p_.graph.assignments()) {
+      if (v.output == 0) home_[static_cast<size_t>(v.node)] = &name;
+    }
+    for (size_t i = home_.size(); i-- > 0;) {
+      const Node& n = p_.graph.nodes()[i];
+      for (size_t k = 0; k < n.inputs.size() && home_[i] != nullptr; ++k) {
+        const Value v = n.inputs[k];
+        if (!n.op->may_overwrite(k) || !v.valid() || v.output != 0) continue;
+        if (home_[static_cast<size_t>(v.node)] == nullptr)
+          home_[static_cast<size_t>(v.node)] = home_[i];
+      }
+    }
+  }
+
   // Positions in order_ at which each value is read for the last time; results are read at the very
   // end.
   void count_reads() {
@@ -151,6 +170,8 @@ class Planner {
                           : last_read_[i][0] < 0 ? Program::Kind::source
                                                  : Program::Kind::param;
         p_.place[i][0] = add_buffer(kind, n.outputs[0].bytes(), n.attrs.as<NameAttrs>().name);
+        expiry_.resize(p_.buffers.size(), -1);
+        expiry_.back() = last_read_[i][0];
       } else if (p_.once[i]) {
         for (size_t k = 0; k < n.outputs.size(); ++k) {
           p_.place[i][k] = add_buffer(Program::Kind::derived, n.outputs[k].bytes(),
@@ -158,7 +179,7 @@ class Planner {
         }
       }
     }
-    expiry_.assign(p_.buffers.size(), -1);
+    expiry_.resize(p_.buffers.size(), -1);
     for (size_t at = 0; at < order_.size(); ++at) place_node(order_[at], static_cast<int32_t>(at));
 
     // Steps: each run, followed by what dies with it.
@@ -194,7 +215,7 @@ class Planner {
       } else if (k < n.op->updates.size() && n.op->updates[k] >= 0) {
         b = buffer_of(n.inputs[static_cast<size_t>(n.op->updates[k])]);
       } else if (k == 0 && options_.in_place) {
-        b = overwritable_input(n, at);
+        b = overwritable_input(id, at);
       }
       if (b < 0) b = add_buffer(Program::Kind::arena, n.outputs[k].bytes());
       expiry_.resize(p_.buffers.size(), -1);
@@ -211,15 +232,18 @@ class Planner {
     }
   }
 
-  int32_t overwritable_input(const Node& n, int32_t at) const {
+  int32_t overwritable_input(int32_t id, int32_t at) const {
+    const Node& n = node(id);
+    const std::string* home = home_[static_cast<size_t>(id)];
     for (size_t i = 0; i < n.inputs.size(); ++i) {
       const Value v = n.inputs[i];
       if (!n.op->may_overwrite(i) || !v.valid() || p_.graph.type(v) != n.outputs[0]) continue;
       const int32_t b = buffer_of(v);
+      const Program::Buffer& buffer = p_.buffers[static_cast<size_t>(b)];
+      const bool ours = buffer.kind == Program::Kind::arena ||
+                        (buffer.kind == Program::Kind::param && home && *home == buffer.name);
       // expiry_ covers every value that stands in these bytes.
-      if (p_.buffers[static_cast<size_t>(b)].kind != Program::Kind::arena ||
-          expiry_[static_cast<size_t>(b)] > at)
-        continue;
+      if (!ours || expiry_[static_cast<size_t>(b)] > at) continue;
       // Another operand that stands in the same bytes must be the very same value, and one that may
       // be overwritten too.
       bool shared = false;
@@ -285,7 +309,8 @@ class Planner {
   std::vector<int32_t> order_;
   std::vector<std::vector<int32_t>> last_read_;
   std::map<Value, std::string> derived_names_;
-  std::vector<int32_t> expiry_;  // [buffer]: position in order_ after which it is dead
+  std::vector<const std::string*> home_;  // [node]: the parameter that output 0 becomes; or null
+  std::vector<int32_t> expiry_;           // [buffer]: position in order_ after which it is dead
 };
 
 // Lives in steps, then offsets: buffers in several orders, each at the lowest place that is free

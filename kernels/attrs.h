@@ -182,6 +182,10 @@ struct EmbeddingAttrs {
   int64_t padding_idx = -1;  // that row gets no gradient; -1: none
   GRAFT_FIELDS(rows, padding_idx)
 };
+struct RowsAttrs {  // read_rows
+  int64_t count = 0;
+  GRAFT_FIELDS(count)
+};
 struct LossAttrs {
   std::string reduction = "mean";  // none, mean, sum
   int64_t ignore_index = -100;     // cross_entropy

@@ -267,6 +267,48 @@ inline void Scatter(const KernelCall& c) {
   ByWidth(c.out().dtype, [&](auto width) { ScatterAs<decltype(width), false>(c); });
 }
 
+// Rows of axis 1 that begin at `start`, one for all batch entries or one for each; what lies
+// outside of the axis counts as absent. f(batch entry, place in the axis, row of the window, rows)
+// once per entry.
+template <typename F>
+void EachWindow(const View& start, int64_t batch, int64_t size, int64_t count, F f) {
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t at = LoadInt(start, start.shape.rank() == 0 ? 0 : b);
+    if (at >= size || at <= -count) continue;
+    const int64_t first = std::max<int64_t>(0, -at);
+    f(b, at + first, first, std::min(count, size - at) - first);
+  }
+}
+
+inline void WriteRows(const KernelCall& c) {  // base [B, S, ...], rows [B, T, ...], start
+  const Shape& s = c.out().shape;
+  const int64_t count = c.in(1).shape[1];
+  const auto row = static_cast<size_t>(s.product(2, s.rank())) * size_of(c.out().dtype);
+  char* out = MutableData<char>(c.out());
+  const auto bytes = static_cast<size_t>(s.elements()) * size_of(c.out().dtype);
+  if (bytes == 0) return;
+  if (c.out().data != c.in(0).data) std::memcpy(out, c.in(0).data, bytes);
+  EachWindow(c.in(2), s[0], s[1], count, [&](int64_t b, int64_t at, int64_t first, int64_t n) {
+    std::memcpy(out + static_cast<size_t>(b * s[1] + at) * row,
+                Data<char>(c.in(1)) + static_cast<size_t>(b * count + first) * row,
+                static_cast<size_t>(n) * row);
+  });
+}
+
+inline void ReadRows(const KernelCall& c) {  // x [B, S, ...], start
+  const Shape &s = c.in(0).shape, &z = c.out().shape;
+  const auto row = static_cast<size_t>(s.product(2, s.rank())) * size_of(c.out().dtype);
+  char* out = MutableData<char>(c.out());
+  const auto bytes = static_cast<size_t>(z.elements()) * size_of(c.out().dtype);
+  if (bytes == 0) return;
+  std::memset(out, 0, bytes);
+  EachWindow(c.in(1), s[0], s[1], z[1], [&](int64_t b, int64_t at, int64_t first, int64_t n) {
+    std::memcpy(out + static_cast<size_t>(b * z[1] + first) * row,
+                Data<char>(c.in(0)) + static_cast<size_t>(b * s[1] + at) * row,
+                static_cast<size_t>(n) * row);
+  });
+}
+
 inline void IndexSelect(const KernelCall& c) {
   const int64_t axis = c.attr<AxisAttrs>().axis;
   const Split3 x(c.in(0).shape, axis), y(c.out().shape, axis);

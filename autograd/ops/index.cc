@@ -85,6 +85,33 @@ std::vector<Type> infer_index_add(const InferCall& c) {  // src, index
   return {{c.dtype(0), c.shape(0).with(static_cast<int>(a.axis), a.size)}};
 }
 
+void check_start(const InferCall& c, size_t i) {
+  c.expect_int(i);
+  c.expect(c.shape(i) == Shape{} || c.shape(i) == Shape{c.shape(0)[0]},
+           "start must be one place, or one per batch entry");
+}
+
+std::vector<Type> infer_read_rows(const InferCall& c) {  // x [B, S, ...], start
+  c.expect_arity(2, 2);
+  c.expect(c.shape(0).rank() >= 2, "x must be [B, S, ...]");
+  const int64_t count = c.attr<RowsAttrs>().count;
+  c.expect(count >= 0 && count <= c.shape(0)[1], "more rows are wanted than there are");
+  check_start(c, 1);
+  return {{c.dtype(0), c.shape(0).with(1, count)}};
+}
+
+std::vector<Type> infer_write_rows(
+    const InferCall& c) {  // base [B, S, ...], rows [B, T, ...], start
+  c.expect_arity(3, 3);
+  c.expect(c.shape(0).rank() >= 2 && c.shape(1).rank() == c.shape(0).rank(),
+           "base must be [B, S, ...] and rows [B, T, ...]");
+  const int64_t count = c.shape(1)[1];
+  c.expect(c.in(1) == Type{c.dtype(0), c.shape(0).with(1, count)} && count <= c.shape(0)[1],
+           "rows must be as base but for axis 1, and fit there");
+  check_start(c, 2);
+  return {c.in(0)};
+}
+
 Values vjp_embedding(VjpCall& c) {
   return {{}, c.b.node("embedding_backward", {c.in(0), c.grad()}, c.node.attrs)};
 }
@@ -119,6 +146,18 @@ Values vjp_index_add(VjpCall& c) {
   return {index_select(c.b, c.grad(), c.in(1), c.attr<IndexAddAttrs>().axis)};
 }
 
+Values vjp_read_rows(VjpCall& c) {
+  return {write_rows(c.b, c.b.constant(0, c.b.shape(c.in(0))), c.grad(), c.in(1))};
+}
+
+Values vjp_write_rows(VjpCall& c) {
+  Values g(2);
+  const Shape& rows = c.b.shape(c.in(1));
+  if (c.need(0)) g[0] = write_rows(c.b, c.grad(), c.b.constant(0, rows), c.in(2));
+  if (c.need(1)) g[1] = read_rows(c.b, c.grad(), c.in(2), rows[1]);
+  return g;
+}
+
 constexpr OpDef kOps[] = {
     {.name = "embedding", .infer = infer_embedding, .vjp = vjp_embedding, .flops = no_flops},
     {.name = "embedding_backward", .infer = infer_embedding_backward},
@@ -134,6 +173,12 @@ constexpr OpDef kOps[] = {
      .vjp = vjp_index_select,
      .flops = no_flops},
     {.name = "index_add", .infer = infer_index_add, .vjp = vjp_index_add},
+    {.name = "read_rows", .infer = infer_read_rows, .vjp = vjp_read_rows, .flops = no_flops},
+    {.name = "write_rows",
+     .infer = infer_write_rows,
+     .vjp = vjp_write_rows,
+     .flops = no_flops,
+     .in_place = 1},
 };
 
 }  // namespace
@@ -155,6 +200,12 @@ Value scatter_add(Builder& b, Value x, Value index, Value src, int64_t axis) {
 }
 Value index_select(Builder& b, Value x, Value index, int64_t axis) {
   return b.node("index_select", {x, index}, Attrs::of(AxisAttrs{b.shape(x).axis(axis)}));
+}
+Value read_rows(Builder& b, Value x, Value start, int64_t count) {
+  return b.node("read_rows", {x, start}, Attrs::of(RowsAttrs{count}));
+}
+Value write_rows(Builder& b, Value base, Value rows, Value start) {
+  return b.node("write_rows", {base, rows, start});
 }
 
 }  // namespace graft::ops

@@ -30,6 +30,8 @@ constexpr KernelEntry kKernels[] = {
     {"scatter", move::Scatter},
     {"scatter_add", move::ScatterAs<float, true>},
     {"index_select", move::IndexSelect},
+    {"read_rows", move::ReadRows},
+    {"write_rows", move::WriteRows},
     {"index_add", move::IndexAdd<float>},
 };
 

@@ -76,7 +76,47 @@ std::vector<Row> attention_rows() {
           attention_row("softcap_keep", capped(2), {{"keep", keep}, {"hidden", hidden}})};
 }
 
-std::vector<Row> rows() { return attention_rows(); }
+// Rows of axis 1 through the flat indices of what they hold.
+Row write_rows_row(const char* name, Tensor start, const std::vector<int64_t>& places) {
+  return {name,
+          {{"base", floats({2, 4, 3}, 1)},
+           {"rows", floats({2, 2, 3}, 2)},
+           {"start", std::move(start)},
+           {"places", Tensor::from<int64_t>({12}, places)}},
+          [](Builder& b, const In& in) {
+            return ops::write_rows(b, in("base"), in("rows"), in("start"));
+          },
+          [](Builder& b, const In& in) {
+            const Value flat = ops::scatter(b, ops::reshape(b, in("base"), {24}), in("places"),
+                                            ops::reshape(b, in("rows"), {12}), 0);
+            return ops::reshape(b, flat, {2, 4, 3});
+          }};
+}
+
+Row read_rows_row() {
+  return {"read_rows",
+          {{"x", floats({2, 4, 3}, 1)}, {"start", int_values({2, 0})}},
+          [](Builder& b, const In& in) { return ops::read_rows(b, in("x"), in("start"), 2); },
+          [](Builder& b, const In& in) {
+            const auto entry = [&](int64_t i, int64_t at) {
+              return ops::slice(b, ops::slice(b, in("x"), 0, i, i + 1), 1, at, at + 2);
+            };
+            return ops::concat(b, {entry(0, 2), entry(1, 0)}, 0);
+          }};
+}
+
+std::vector<Row> rows() {
+  std::vector<Row> all = attention_rows();
+  all.push_back(write_rows_row("write_rows_at_one_place", ints({}, 1, 2),
+                               {3, 4, 5, 6, 7, 8, 15, 16, 17, 18, 19, 20}));
+  all.push_back(write_rows_row("write_rows_each_at_its_place", int_values({2, 0}),
+                               {6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}));
+  // The second row of the one, and the first of the other, leave the axis.
+  all.push_back(write_rows_row("write_rows_over_the_ends", int_values({3, -1}),
+                               {9, 10, 11, -1, -1, -1, -1, -1, -1, 12, 13, 14}));
+  all.push_back(read_rows_row());
+  return all;
+}
 
 class Composition : public ::testing::TestWithParam<Row> {
  protected:

@@ -219,6 +219,38 @@ KernelRow index_add_row() {
           }};
 }
 
+// Windows that lie inside, lap over either end, or are elsewhere.
+Tensor window_starts() { return int_values({1, -1, 3, 7, -kFar, kFar}); }
+
+KernelRow write_rows_row() {
+  return {.of_length = [](int64_t n) {
+    return of_each_width([n](DType d) {
+      return std::vector<KernelCase>{
+          {"wide rows",
+           Attrs::of(NoAttrs{}),
+           {any({6, 5, n}, d), any({6, 3, n}, d), window_starts()},
+           {}},
+          {"many rows, one start",
+           Attrs::of(NoAttrs{}),
+           {any({2, n + 2, 2, 3}, d), any({2, n, 2, 3}, d), ints({}, 1, 2)},
+           {}}};
+    });
+  }};
+}
+
+KernelRow read_rows_row() {
+  return {.of_length = [](int64_t n) {
+    return of_each_width([n](DType d) {
+      return std::vector<KernelCase>{
+          {"wide rows", Attrs::of(RowsAttrs{3}), {any({6, 5, n}, d), window_starts()}, {}},
+          {"many rows, one start",
+           Attrs::of(RowsAttrs{n}),
+           {any({2, n + 2, 2, 3}, d), ints({}, 1, 2, 1, DType::i32)},
+           {}}};
+    });
+  }};
+}
+
 }  // namespace
 
 KernelRows shape_kernel_rows() {
@@ -230,7 +262,8 @@ KernelRows index_kernel_rows() {
   return {{"embedding", embedding_row()},     {"embedding_backward", embedding_backward_row()},
           {"gather", gather_row()},           {"scatter", scatter_row(false)},
           {"scatter_add", scatter_row(true)}, {"index_select", index_select_row()},
-          {"index_add", index_add_row()}};
+          {"index_add", index_add_row()},     {"read_rows", read_rows_row()},
+          {"write_rows", write_rows_row()}};
 }
 
 }  // namespace graft::testing

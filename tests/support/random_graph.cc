@@ -235,7 +235,9 @@ class Generator {
     const Value table = param({kRows, dice_.between(1, 3)});
     const int64_t width = b_.shape(table)[1];
     const Value index = indices({2, width});
-    switch (dice_.below(4)) {
+    switch (dice_.below(5)) {
+      case 4:
+        return windows();
       case 0:
         return keep(ops::gather(b_, table, index, 0));
       case 1:
@@ -246,6 +248,11 @@ class Generator {
         return keep(ops::scatter(b_, table, b_.input(fresh("range"), DType::i64, {2, width}),
                                  param({2, width}), 0));
     }
+  }
+  void windows() {
+    const Value x = any(2), start = indices(dice_.one_in(2) ? Shape{} : Shape{b_.shape(x)[0]});
+    const Value rows = ops::read_rows(b_, x, start, dice_.between(1, b_.shape(x)[1]));
+    keep(dice_.one_in(2) ? rows : ops::write_rows(b_, x, ops::neg(b_, rows), start));
   }
   void random() {
     const Value x = any();
@@ -262,6 +269,7 @@ class Generator {
     AttentionAttrs attrs;
     attrs.scale = 0.7;
     attrs.causal = dice_.one_in(2);
+    attrs.softcap = dice_.one_in(3) ? 1.5 : 0;
     const Value q = ops::reshape(b_, x, {1, n / 2, 1, 2});
     RopeAttrs rope;
     rope.inv_freq = {0.3};
@@ -356,6 +364,29 @@ Inputs random_inputs(const Graph& graph, uint64_t seed) {
   return inputs;
 }
 
+// A state that is replaced in part, in one piece or two, and read before and after: in its place
+// where nobody reads what was there.
+void add_cache(Builder& b, Dice& dice) {
+  const Value cache = b.param({.name = "cache",
+                               .type = {DType::f32, {1, 4, 2}},
+                               .kind = Param::Kind::state,
+                               .init = Init::normal(1)});
+  const auto row = [&](double value, int64_t at) {
+    return std::pair{b.constant(value, {1, 1, 2}), b.constant(double(at), {}, DType::i64)};
+  };
+  if (dice.one_in(2)) b.output("cache/before", ops::scale(b, cache, 2));
+  const auto [first, one] = row(3, 1);
+  Value next = ops::write_rows(b, cache, first, one);
+  if (dice.one_in(2)) {
+    const auto [second, three] = row(4, 3);
+    next = ops::write_rows(b, next, second, three);
+  }
+  if (dice.one_in(3)) next = ops::tanh(b, next);
+  b.output("cache/after", ops::scale(b, next, 3));
+  if (dice.one_in(3)) b.output("cache/old", ops::scale(b, cache, 4));
+  b.assign("cache", next);
+}
+
 Graph training_step(const Graph& model, uint64_t seed) {
   Dice dice(seed ^ 0x5eed);
   Builder b;
@@ -385,6 +416,7 @@ Graph training_step(const Graph& model, uint64_t seed) {
   for (const auto& [name, g] : gradients) {
     if (dice.one_in(2)) b.output("grad/" + name, g);
   }
+  if (dice.one_in(2)) add_cache(b, dice);
   if (gradients.empty()) return b.finish();
   ParamGroup group{.schedule = {.kind = "linear", .lr = 0.1, .total = 10}, .weight_decay = 0.01};
   for (const auto& [name, g] : gradients) group.params.push_back(name);
