@@ -53,8 +53,9 @@ int64_t longest_row(const ModelConfig& config) {
 }
 
 void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int64_t length,
-                 int64_t virtual_tokens, const std::function<Tensor*(const std::string&)>& input) {
-  const int64_t padding = std::max<int64_t>(config.pad_id, 0);
+                 int64_t virtual_tokens, const std::function<Tensor*(const std::string&)>& input,
+                 Padding padding) {
+  const int64_t pad_id = std::max<int64_t>(config.pad_id, 0);
   // What the head reads of a row: all of its tokens, or a decoder's last one.
   const bool last_only = config.family->kind == Family::Kind::decoder;
   auto data = [&](const char* name) {
@@ -68,20 +69,24 @@ void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int6
     const TokenRow& x = rows[r];
     check_ids(x.ids, config.vocab, "token id", "vocab_size");
     if (types != nullptr) check_ids(x.types, config.token_types, "token type", "type_vocab_size");
+    const auto size = static_cast<int64_t>(x.ids.size());
+    const int64_t begin = padding == Padding::right ? v : v + length - size;
     for (int64_t t = 0; t < T; ++t) {
       const int64_t at = static_cast<int64_t>(r) * T + t;
-      const auto from = static_cast<size_t>(t - v);
-      const bool real = t >= v && from < x.ids.size();
-      ids[at] = real ? x.ids[from] : t < v ? padding + 1 : padding;
-      mask[at] = real || t < v;
-      if (pool != nullptr) pool[at] = real && (!last_only || from + 1 == x.ids.size());
+      const bool real = t >= begin && t < begin + size;
+      const auto from = static_cast<size_t>(t - begin);
+      ids[at] = real ? x.ids[from] : t < v ? pad_id + 1 : pad_id;
+      if (mask != nullptr) mask[at] = real || t < v;
+      if (pool != nullptr) pool[at] = real && (!last_only || t + 1 == begin + size);
       if (types != nullptr) types[at] = real && !x.types.empty() ? x.types[from] : 0;
     }
   }
+  int64_t* const positions = data("position_ids");
+  if (positions == nullptr) return;
   const size_t count = rows.size() * static_cast<size_t>(T);
-  const std::vector<int64_t> positions =
-      position_ids(config, {ids, count}, {mask, count}, static_cast<int64_t>(rows.size()), T);
-  if (int64_t* to = data("position_ids")) std::ranges::copy(positions, to);
+  std::ranges::copy(
+      position_ids(config, {ids, count}, {mask, count}, static_cast<int64_t>(rows.size()), T),
+      positions);
 }
 
 }  // namespace graft

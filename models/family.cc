@@ -26,13 +26,44 @@ Value ModelBuilder::join_heads(Value context) {
   return context;
 }
 
+Value ModelBuilder::cached(const char* name, Value x) {
+  const Shape s = b.shape(x);
+  const Param cache = {.name = fmt::format("cache.{}.{}", b.layer, name),
+                       .type = {DType::f32, {s[0], o.cache.capacity, s[2], s[3]}},
+                       .kind = Param::Kind::state,
+                       .init = Init::zeros()};
+  const Value column = o.cache.use == CacheOptions::Use::fill
+                           ? b.constant(0, {}, DType::i64)
+                           : b.input("cache_column", DType::i64, {});
+  const Value after = ops::write_rows(b, b.param(cache), x, column);
+  b.assign(cache.name, after);
+  return after;
+}
+
 Value ModelBuilder::causal_attention(Value q, Value k, Value v) {
   AttentionAttrs attrs;
   attrs.scale = c.attention_scale;
-  attrs.causal = true;
   attrs.softcap = c.attention_softcap;
-  attrs.window = c.window(b.layer);
-  return ops::attention(b, q, k, v, {}, mask(), attrs);
+  Value visible;
+  switch (o.cache.use) {
+    case CacheOptions::Use::extend: {
+      k = cached("key", k);
+      v = cached("value", v);
+      // What a window hides of the columns before, the caller's mask hides.
+      const char* const name = c.window(b.layer) > 0 ? "cache_window_mask" : "cache_mask";
+      visible = b.input(name, DType::i64, {o.batch, o.cache.capacity});
+      break;
+    }
+    case CacheOptions::Use::fill:
+      cached("key", k);
+      cached("value", v);
+      [[fallthrough]];
+    case CacheOptions::Use::none:
+      attrs.causal = true;
+      attrs.window = c.window(b.layer);
+      visible = mask();
+  }
+  return ops::attention(b, q, k, v, {}, visible, attrs);
 }
 
 Value ModelBuilder::rope(Value x) {

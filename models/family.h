@@ -34,8 +34,8 @@ class ModelBuilder {
   Value split_heads(Value x, int64_t heads, int64_t size);
   // [B, T, H, D] -> [B, T, H D], marked as the attention's context.
   Value join_heads(Value context);
-  // A decoder's: causal, within the layer's window, at the config's scale and soft cap. q
-  // [B, T, H, D]; k, v [B, T, Hk, D].
+  // A decoder's: causal, within the layer's window, at the config's scale and soft cap, through the
+  // cache if there is one. q [B, T, H, D]; k, v [B, T, Hk, D].
   Value causal_attention(Value q, Value k, Value v);
   Value rope(Value x);  // [B, T, H, D] rotated by the positions
   // Output hidden/i, where hidden states are asked for.
@@ -56,6 +56,9 @@ class ModelBuilder {
   const std::string& table() const { return table_; }
 
  private:
+  // The cache of the current layer with x written into it.
+  Value cached(const char* name, Value x);
+
   std::string table_;
 };
 

@@ -83,6 +83,7 @@ Graph build_model(const ModelConfig& config, const ModelOptions& options) {
     if (options.head == Head::none && config.family->pooler != nullptr)
       m.b.output("pooler", config.family->pooler(m, x));
   }
+  if (options.last_logits) x = ops::slice(m.b, x, 1, options.length - 1, options.length);
   if (const Value logits = head(m, x); logits.valid()) {
     m.b.mark(Role::head, logits);
     m.b.output("logits", logits);

@@ -25,11 +25,27 @@ Head head_of(const ModelConfig& config);
 // sequences; a decoder's own kind; else mean_pooled.
 Head task_head(const ModelConfig& config);
 
+// Of a decoder's keys and values: state parameters cache.LAYER.key and cache.LAYER.value, f32
+// [B, capacity, kv heads, head size]. A column is a place in the padded text.
+struct CacheOptions {
+  enum class Use : uint8_t {
+    none,
+    fill,    // the given tokens are columns 0 .. T - 1
+    extend,  // one token per row: the column that the input cache_column (i64 scalar) names. It
+             // sees the columns where the input cache_mask, i64 [B, capacity], is not 0; layers
+             // with a window those of cache_window_mask.
+  };
+  Use use = Use::none;
+  int64_t capacity = 0;  // columns
+};
+
 struct ModelOptions {
   int64_t batch = 1, length = 1;
   Head head = Head::none;
   int64_t labels = 0;          // of the head; 0: as many as the config names
   bool hidden_states = false;  // named outputs hidden/0 .. hidden/L
+  CacheOptions cache;
+  bool last_logits = false;  // of the last token alone: [B, 1, V]
 };
 
 // Inputs, all i64 [B, T]: input_ids, attention_mask, position_ids, token_type_ids (where the family

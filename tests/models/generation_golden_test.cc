@@ -1,0 +1,103 @@
+// Greedy generation against transformers, with and without the cache.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <set>
+
+#include "autograd/evaluate.h"
+#include "core/safetensors.h"
+#include "models/batch.h"
+#include "models/generation/generate.h"
+#include "models/weights.h"
+#include "tests/support/golden.h"
+
+namespace graft::testing {
+namespace {
+
+using Tokens = std::vector<int64_t>;
+
+// Families that do not generate here yet.
+const std::set<std::string> kUnsupported = {"gpt2", "opt", "gpt_neox", "t5"};
+
+// The visible tokens of each row.
+std::vector<Tokens> prompts_of(const SafeTensors& data, const std::string& name) {
+  const Tensor &ids = data.tensor(name + "/in/input_ids"),
+               &mask = data.tensor(name + "/in/attention_mask");
+  const int64_t T = ids.shape()[1];
+  std::vector<Tokens> prompts(static_cast<size_t>(ids.shape()[0]));
+  for (int64_t i = 0; i < ids.elements(); ++i) {
+    if (mask.data<int64_t>()[i] != 0)
+      prompts[static_cast<size_t>(i / T)].push_back(ids.data<int64_t>()[i]);
+  }
+  return prompts;
+}
+
+// The whole text through the model again for each token, a row at a time.
+Tokens without_cache(const ModelConfig& config, ParamStore& store, Tokens text, int64_t n) {
+  Tokens fresh;
+  for (int64_t i = 0; i < n; ++i) {
+    const auto T = static_cast<int64_t>(text.size());
+    const Graph graph = build_model(config, {.length = T, .head = Head::causal_lm});
+    Inputs inputs;
+    for (const std::string& name : graph.input_names()) inputs[name] = Tensor(DType::i64, {1, T});
+    const TokenRow row{text, {}};
+    fill_inputs(config, {&row, 1}, T, 0, [&](const std::string& name) {
+      return inputs.contains(name) ? &inputs.at(name) : nullptr;
+    });
+    const Tensor logits = evaluate(graph, inputs, store).outputs.at("logits");
+    const int64_t V = config.vocab;
+    text.push_back(argmax(logits.span<float>().subspan(static_cast<size_t>((T - 1) * V))));
+    fresh.push_back(text.back());
+  }
+  return fresh;
+}
+
+// The new tokens of a row that the reference pads after its end.
+Tokens until_end(const Tokens& ids, int64_t eos) {
+  const auto end = std::ranges::find(ids, eos);
+  return {ids.begin(), end == ids.end() ? end : end + 1};
+}
+
+TEST(GoldenGeneration, GreedyTokens) {
+  const std::string dir = golden_dir() + "/models/";
+  size_t cases = 0, missing = 0;
+  const Json index = parse_json_file(dir + "index.json");
+  for (const Json& m : index.at("models")) {
+    const std::string folder = dir + m.at("name").get<std::string>();
+    const Json golden = parse_json_file(folder + "/golden.json");
+    const auto type = parse_json_file(folder + "/config.json").at("model_type").get<std::string>();
+    for (const Json& c : golden.at("cases")) {
+      if (!c.contains("generation")) continue;
+      if (kUnsupported.contains(type)) {
+        ++missing;
+        continue;
+      }
+      const auto name = c.at("name").get<std::string>();
+      SCOPED_TRACE(folder + " " + name);
+      const ModelConfig config = load_config(folder);
+      const SafeTensors data = SafeTensors::open(folder + "/golden.safetensors");
+      ParamStore store;
+      load_parameters(folder, build_model(config, {.head = Head::causal_lm}), store);
+      DecodingSession session(
+          config, store, {.build = [&](const ModelOptions& o) { return build_model(config, o); }});
+      const Json& g = c.at("generation");
+      const auto n = g.at("new_tokens").get<int64_t>();
+      const auto want = g.at("ids").get<std::vector<Tokens>>();
+      const std::vector<Tokens> prompts = prompts_of(data, name);
+      EXPECT_EQ(generate(session, prompts, {.max_new_tokens = n}), want);
+      for (size_t r = 0; r < prompts.size(); ++r)
+        EXPECT_EQ(without_cache(config, store, prompts[r], n), want[r]) << "row " << r;
+      const Json& stop = g.at("with_eos");
+      const auto eos = stop.at("eos_token_id").get<int64_t>();
+      std::vector<Tokens> ended;
+      for (const Json& ids : stop.at("ids")) ended.push_back(until_end(ids.get<Tokens>(), eos));
+      EXPECT_EQ(generate(session, prompts, {.max_new_tokens = n, .eos_ids = {eos}}), ended);
+      ++cases;
+    }
+  }
+  EXPECT_GT(cases, 0u);
+  std::printf("golden generation: %zu cases, %zu not supported\n", cases, missing);
+}
+
+}  // namespace
+}  // namespace graft::testing
