@@ -58,9 +58,9 @@ struct Drawn {
 // The base model; with the loss where its gradient is wanted.
 Graph base_graph(const ModelConfig& config, const GraphCommandOptions& o, int64_t virtual_tokens) {
   Graph base = build_model(config, {.batch = o.batch,
-                                      .length = o.length + virtual_tokens,
-                                      .head = o.task_less ? Head::none : task_head(config),
-                                      .labels = o.labels});
+                                    .length = o.length + virtual_tokens,
+                                    .head = o.task_less ? Head::none : task_head(config),
+                                    .labels = o.labels});
   if (!o.backward) return base;
   Builder b(base);
   const Value loss =

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 
+#include "apps/adapted_model.h"
 #include "apps/command.h"
 #include "apps/lines.h"
 #include "autograd/compile.h"
@@ -20,49 +21,6 @@
 
 namespace graft {
 namespace {
-
-// A model of any batch shape, adapted if an adapter is named, with its parameters.
-class AdaptedModel {
- public:
-  AdaptedModel(const std::string& model, const std::string& adapter, Head head)
-      : config_(load_config(model)), head_(head) {
-    if (!adapter.empty()) {
-      adapter_ = peft::read_adapter_config(adapter);
-      const SafeTensors file = SafeTensors::open(adapter + "/adapter_model.safetensors");
-      for (const auto& [name, t] : file.tensors()) {
-        if (name.ends_with("classifier.weight") && t.shape().rank() == 2) labels_ = t.shape()[0];
-      }
-      virtual_tokens_ = peft::virtual_tokens(*adapter_.method, adapter_.config);
-    }
-    const peft::Adapted adapted = build(1, 8);
-    load_parameters(model, adapted.graph, store_);
-    peft::initialize(adapted, store_, 0);
-    if (!adapter.empty()) peft::load_adapter(adapter, adapter_, adapted.graph, store_);
-  }
-
-  Graph base(int64_t batch, int64_t length) const {
-    return build_model(
-        config_,
-        {.batch = batch, .length = length + virtual_tokens_, .head = head_, .labels = labels_});
-  }
-  peft::Adapted build(int64_t batch, int64_t length) const {
-    if (adapter_.method == nullptr) return {.graph = base(batch, length)};
-    return peft::apply(base(batch, length), *adapter_.method, adapter_.config);
-  }
-
-  // Longest text that fits beside the virtual tokens.
-  int64_t max_length() const { return longest_row(config_) - virtual_tokens_; }
-  int64_t virtual_tokens() const { return virtual_tokens_; }
-  const ModelConfig& config() const { return config_; }
-  ParamStore& params() { return store_; }
-
- private:
-  ModelConfig config_;
-  Head head_;
-  peft::AdapterConfig adapter_;
-  int64_t labels_ = 0, virtual_tokens_ = 0;
-  ParamStore store_;
-};
 
 struct Eval {
   CommonOptions common;
@@ -128,16 +86,16 @@ std::vector<std::vector<float>> embed(AdaptedModel& m, const Tokenizer& tokenize
     const int64_t length = std::min(limit, (longest + kLengthStep - 1) / kLengthStep * kLengthStep);
     auto& executor = pool[{batch.size(), length}];
     if (executor == nullptr) {
-      Builder b(cheap_forms(m.build(static_cast<int64_t>(batch.size()), length).graph));
+      Builder b(cheap_forms(
+          m.build({.batch = static_cast<int64_t>(batch.size()), .length = length}).graph));
       b.keep_outputs({"embedding"});
       executor = std::make_unique<Executor>(compile(b.finish()), m.params());
     }
     std::vector<TokenRow> encoded;
     for (size_t i : batch) encoded.push_back({rows[i].ids, {}});
-    fill_inputs(m.config(), encoded, length, m.virtual_tokens(),
-                        [&](const std::string& name) {
-                          return executor->has_input(name) ? &executor->input(name) : nullptr;
-                        });
+    fill_inputs(m.config(), encoded, length, m.virtual_tokens(), [&](const std::string& name) {
+      return executor->has_input(name) ? &executor->input(name) : nullptr;
+    });
     executor->run();
     const Tensor pooled = executor->output("embedding");
     const auto width = static_cast<size_t>(pooled.shape()[1]);
@@ -180,25 +138,24 @@ Tensor probe(const AdaptedModel& m, const Graph& graph, const ParamStore& params
     inputs[name] = Tensor(DType::i64, graph.type(graph.input(name)).shape);
   }
   const TokenRow row{ids, {}};
-  fill_inputs(m.config(), {&row, 1}, length, m.virtual_tokens(),
-                      [&](const std::string& name) {
-                        const auto it = inputs.find(name);
-                        return it == inputs.end() ? nullptr : &it->second;
-                      });
+  fill_inputs(m.config(), {&row, 1}, length, m.virtual_tokens(), [&](const std::string& name) {
+    const auto it = inputs.find(name);
+    return it == inputs.end() ? nullptr : &it->second;
+  });
   return evaluate(graph, inputs, params).outputs.at("logits");
 }
 
 // The model under all the adapters, not yet merged.
 peft::Combination unmerged(const Merge& o, std::vector<AdaptedModel>& models, int64_t length) {
   if (models.size() == 1 && o.weights.empty()) {
-    return {models[0].build(1, length).graph, models[0].params()};
+    return {models[0].build({.length = length}).graph, models[0].params()};
   }
   std::vector<peft::WeightedAdapter> adapters;
   for (size_t k = 0; k < models.size(); ++k) {
-    adapters.push_back({models[k].build(1, length).graph, models[k].params(),
+    adapters.push_back({models[k].build({.length = length}).graph, models[k].params(),
                         o.weights.empty() ? 1 : o.weights[k]});
   }
-  const Graph base = models[0].base(1, length);
+  const Graph base = models[0].base({.length = length});
   ParamStore params;
   load_parameters(o.model, base, params);
   return peft::combine(base, params, adapters);

@@ -31,8 +31,8 @@ void DecodingSession::prepare_cache(const Graph& graph) {
   }
 }
 
-std::unique_ptr<Executor> DecodingSession::program(CacheOptions::Use use, int64_t columns) {
-  ModelOptions options = {.batch = rows_, .length = columns, .head = Head::causal_lm};
+std::unique_ptr<Executor> DecodingSession::program(CacheOptions::Use use, int64_t tokens) {
+  ModelOptions options = {.batch = rows_, .length = tokens, .head = Head::causal_lm};
   options.cache = {use, capacity_};
   options.last_logits = true;
   const Graph graph = model_.build(options);
@@ -72,7 +72,7 @@ std::span<float> DecodingSession::start(const std::vector<std::vector<int64_t>>&
     extend_.reset();
   }
   if (fill_ == nullptr || fill_columns_ != T) {
-    fill_ = program(CacheOptions::Use::fill, T);
+    fill_ = program(CacheOptions::Use::fill, longest);
     fill_columns_ = T;
   }
   Executor& fill = *fill_;

@@ -14,9 +14,9 @@ namespace graft {
 
 // What a session runs: a model, adapted or not.
 struct DecodingModel {
-  // The graph for some options; the cache's and last_logits are set by the session.
+  // The graph for some options, which the session sets. With Use::fill it takes virtual_tokens
+  // rows more than options.length, in front.
   std::function<Graph(const ModelOptions&)> build;
-  // Rows that a prompt tuning method has in front of every text.
   int64_t virtual_tokens = 0;
   // Added to every position: columns of keys that a prefix method has in front.
   int64_t first_position = 0;
@@ -42,7 +42,7 @@ class DecodingSession {
   void reorder(std::span<const int64_t> from);
 
  private:
-  std::unique_ptr<Executor> program(CacheOptions::Use use, int64_t columns);
+  std::unique_ptr<Executor> program(CacheOptions::Use use, int64_t tokens);
   std::span<float> take_logits(Executor& executor);
   void prepare_cache(const Graph& graph);
 

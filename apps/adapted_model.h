@@ -1,0 +1,36 @@
+// A model folder with an adapter on it, or none.
+#pragma once
+
+#include <string>
+
+#include "autograd/param_store.h"
+#include "models/model.h"
+#include "peft/adapter_files.h"
+
+namespace graft {
+
+class AdaptedModel {
+ public:
+  // `adapter` empty: the model as it is. Reads all parameters.
+  AdaptedModel(const std::string& model, const std::string& adapter, Head head);
+
+  // The graphs for texts of options.length tokens, behind the method's virtual ones; head and
+  // labels are the model's.
+  Graph base(ModelOptions options) const;
+  peft::Adapted build(const ModelOptions& options) const;
+
+  // Longest text that fits beside the virtual tokens.
+  int64_t max_length() const;
+  int64_t virtual_tokens() const { return virtual_tokens_; }
+  const ModelConfig& config() const { return config_; }
+  ParamStore& params() { return store_; }
+
+ private:
+  ModelConfig config_;
+  Head head_;
+  peft::AdapterConfig adapter_;
+  int64_t labels_ = 0, virtual_tokens_ = 0;
+  ParamStore store_;
+};
+
+}  // namespace graft
