@@ -15,81 +15,6 @@ namespace {
 // The one capital whose lower case is two characters, I with a dot.
 constexpr char32_t kDottedI = 0x130, kDotAbove = 0x307;
 
-// Cleaned, lower-cased, without accents, in one pass. Marks that are not Mn stay where they are,
-// whatever their combining class.
-class Bert : public Normalizer {
- public:
-  explicit Bert(const BertNormalizerOptions& options) : o_(options) {}
-
-  void run(Text& text) const override {
-    Text out;
-    out.most = text.most;
-    out.bytes.reserve(text.size());
-    out.from.reserve(text.size());
-    const std::string_view bytes = text.bytes;
-    for (size_t i = 0; i < bytes.size();) {
-      const CodePoint p = code_point(bytes, i);
-      const Span s = text.from[i];
-      i += p.bytes;
-      if (p.code < 0x80)
-        ascii(static_cast<char>(p.code), s, out);
-      else
-        other(p.code, s, out);
-    }
-    std::swap(text, out);
-  }
-
- private:
-  void ascii(char c, Span s, Text& out) const {
-    const auto code = static_cast<unsigned char>(c);
-    if (o_.clean_text && (code < 33 || code == 127)) {
-      if (is_control(code)) return;
-      c = ' ';
-    } else if (o_.lowercase && c >= 'A' && c <= 'Z') {
-      c = static_cast<char>(c + 32);
-    }
-    out.append(c, s);
-  }
-
-  void other(char32_t c, Span s, Text& out) const {
-    if (o_.clean_text) {
-      if (c == 0xFFFD || is_control(c)) return;
-      if (is_whitespace(c)) c = ' ';
-    }
-    const bool spaced = o_.chinese_chars && is_chinese(c);
-    if (spaced) out.append(' ', s);
-    utf8proc_int32_t parts[32];
-    utf8proc_ssize_t n = 0;
-    if (o_.strip_accents && c >= 0x80) {
-      int boundary = 0;
-      n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), parts, 32, UTF8PROC_DECOMPOSE,
-                                  &boundary);
-    }
-    if (n <= 0 || n > 32) {
-      lower(c, s, out);
-    } else {
-      for (utf8proc_ssize_t k = 0; k < n; ++k) {
-        const auto part = static_cast<char32_t>(parts[k]);
-        if (!is_nonspacing_mark(part)) lower(part, s, out);
-      }
-    }
-    if (spaced) out.append(' ', s);
-  }
-
-  void lower(char32_t c, Span s, Text& out) const {
-    if (!o_.lowercase) {
-      out.append(c, s);
-    } else if (c == kDottedI) {
-      out.append('i', s);
-      out.append(kDotAbove, s);
-    } else {
-      out.append(lowered(c), s);
-    }
-  }
-
-  BertNormalizerOptions o_;
-};
-
 // Normalizers that decide about one character at a time: f(code, span, out) appends what it
 // becomes.
 template <typename F>
@@ -122,6 +47,92 @@ void append_lowered(char32_t c, Span s, Text& out) {
   out.append(c == kDottedI ? U'i' : lowered(c), s);
   if (c == kDottedI) out.append(kDotAbove, s);
 }
+
+// Cleaned, lower-cased, without accents, in one pass: accents go with the characters that they are
+// on. Only where a mark is left that Unicode's order of marks may move, which hardly a text has, is
+// the text decomposed as a whole.
+class Bert : public Normalizer {
+ public:
+  explicit Bert(const BertNormalizerOptions& options) : o_(options) {
+    if (!o_.strip_accents) return;
+    BertNormalizerOptions before = options;
+    before.strip_accents = before.lowercase = false;
+    ordered_.push_back(std::make_unique<Bert>(before));
+    ordered_.push_back(make_normal_form(NormalForm::nfd));
+    ordered_.push_back(each([lowercase = o_.lowercase](char32_t c, Span s, Text& out) {
+      if (is_nonspacing_mark(c)) return;
+      if (lowercase)
+        append_lowered(c, s, out);
+      else
+        out.append(c, s);
+    }));
+  }
+
+  void run(Text& text) const override {
+    Text out;
+    out.most = text.most;
+    out.bytes.reserve(text.size());
+    out.from.reserve(text.size());
+    const std::string_view bytes = text.bytes;
+    for (size_t i = 0; i < bytes.size();) {
+      const CodePoint p = code_point(bytes, i);
+      const Span s = text.from[i];
+      i += p.bytes;
+      if (p.code < 0x80) {
+        ascii(static_cast<char>(p.code), s, out);
+      } else if (!other(p.code, s, out)) {
+        for (const auto& part : ordered_) part->run(text);
+        return;
+      }
+    }
+    std::swap(text, out);
+  }
+
+ private:
+  void ascii(char c, Span s, Text& out) const {
+    const auto code = static_cast<unsigned char>(c);
+    if (o_.clean_text && (code < 33 || code == 127)) {
+      if (is_control(code)) return;
+      c = ' ';
+    } else if (o_.lowercase && c >= 'A' && c <= 'Z') {
+      c = static_cast<char>(c + 32);
+    }
+    out.append(c, s);
+  }
+
+  // False where the order of marks matters.
+  bool other(char32_t c, Span s, Text& out) const {
+    if (o_.clean_text) {
+      if (c == 0xFFFD || is_control(c)) return true;
+      if (is_whitespace(c)) c = ' ';
+    }
+    const bool spaced = o_.chinese_chars && is_chinese(c);
+    if (spaced) out.append(' ', s);
+    utf8proc_int32_t parts[32] = {static_cast<utf8proc_int32_t>(c)};
+    utf8proc_ssize_t n = 1;
+    if (o_.strip_accents && c >= 0x80) {
+      int boundary = 0;
+      n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), parts, 32, UTF8PROC_DECOMPOSE,
+                                  &boundary);
+    }
+    for (utf8proc_ssize_t k = 0; k < n; ++k) {
+      const auto part = static_cast<char32_t>(parts[k]);
+      if (o_.strip_accents && part >= 0x300) {
+        if (is_nonspacing_mark(part)) continue;
+        if (utf8proc_get_property(parts[k])->combining_class != 0) return false;
+      }
+      if (o_.lowercase)
+        append_lowered(part, s, out);
+      else
+        out.append(part, s);
+    }
+    if (spaced) out.append(' ', s);
+    return true;
+  }
+
+  BertNormalizerOptions o_;
+  std::vector<std::unique_ptr<Normalizer>> ordered_;  // the same one after another
+};
 
 // The cleaning of SentencePiece's rule "nmt".
 void append_nmt(char32_t c, Span s, Text& out) {

@@ -61,9 +61,16 @@ std::vector<TemplatePiece> read_template(const Json& j, const char* key, const s
 int64_t token_and_id(const Json& j, const char* key, const std::string& source,
                      const Vocabulary& vocabulary) {
   const auto pair = json_field<Json>(j, key, source);
-  if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string())
+  if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() ||
+      !detail::json_fits<int64_t>(pair[1]))
     throw FileError("{}: the field '{}' should be a token and its id", source, key);
-  return vocabulary.required(pair[0].get<std::string>(), source);
+  const auto token = pair[0].get<std::string>();
+  const int64_t id = vocabulary.required(token, source);
+  if (pair[1].get<int64_t>() != id) {
+    throw FileError("{}: the field '{}' gives '{}' the id {}; in the vocabulary it has {}", source,
+                    key, token, pair[1].get<int64_t>(), id);
+  }
+  return id;
 }
 
 void read_into(PostProcessor& p, const Json& j, const std::string& source,
