@@ -224,7 +224,7 @@ void run_bench(const Bench& o) {
     load_parameters(s.model.folder, s.adapted.graph, store);
   }
   size_t model_bytes = 0;
-  for (const std::string& name : store.names()) model_bytes += store.get(name).size_bytes();
+  for (const std::string& name : store.names()) model_bytes += store.stored(name).size_bytes();
   peft::initialize(s.adapted, store, static_cast<uint64_t>(o.common.seed));
   if (!s.adapted.fisher.params.empty()) {
     std::map<std::string, Tensor> even;  // any choice of entries costs the same
@@ -235,7 +235,7 @@ void run_bench(const Bench& o) {
   }
   store.initialize(s.program->graph, static_cast<uint64_t>(o.common.seed));
   for (const Param& p : s.adapted.graph.params()) {
-    if (p.trainable) store.set(p.name, store.get(p.name).clone());
+    if (p.trainable) store.own(p.name);
   }
   const size_t before = resident_bytes();
   Executor e(s.program, store);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <utility>
 
 #include "autograd/op.h"
 #include "core/error.h"
@@ -46,7 +47,7 @@ void Executor::bind() {
       data_[b] = arena_->data() + buffer.offset;
     } else if (buffer.kind == Program::Kind::input) {
       data_[b] = inputs_.at(buffer.name).bytes();
-    } else if (buffer.kind == Program::Kind::param || buffer.kind == Program::Kind::source) {
+    } else if (buffer.kind == Program::Kind::param) {
       persistent_[b] = store_.get(buffer.name);
       data_[b] = persistent_[b].bytes();
     }
@@ -62,6 +63,15 @@ void Executor::bind() {
     const std::span<const View> all = views_.back();
     return KernelCall{all.subspan(0, in_count), all.subspan(in_count), &n.attrs, nullptr};
   };
+  // A source is only read here: what it had to be converted to is gone afterwards.
+  auto for_sources = [&](const Node& n, auto f) {
+    for (const Value v : n.inputs) {
+      if (!v.valid()) continue;
+      const int32_t b = p.place[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)];
+      if (p.buffers[static_cast<size_t>(b)].kind == Program::Kind::source)
+        f(static_cast<size_t>(b));
+    }
+  };
   // What depends on frozen parameters alone is computed here, once per store.
   for (size_t i = 0; i < p.once.size(); ++i) {
     if (!p.once[i]) continue;
@@ -72,6 +82,10 @@ void Executor::bind() {
       data_[b] = persistent_[b].bytes();
     }
     if (store_.derived_is_current(p.buffers[static_cast<size_t>(p.place[i][0])].name)) continue;
+    for_sources(n, [&](size_t b) {
+      persistent_[b] = std::as_const(store_).get(p.buffers[b].name);
+      data_[b] = persistent_[b].bytes();
+    });
     const KernelEntry* kernel = find_kernel(p.backend, n.op->name);
     KernelCall call = make_call(n, static_cast<int32_t>(i));
     std::shared_ptr<void> scratch;
@@ -82,6 +96,10 @@ void Executor::bind() {
     }
     kernel->run(call);
     store_.mark_current(p.buffers[static_cast<size_t>(p.place[i][0])].name);
+    for_sources(n, [&](size_t b) {
+      persistent_[b] = {};
+      data_[b] = nullptr;
+    });
   }
 
   for (const Program::Step& step : p.steps) {

@@ -7,29 +7,54 @@
 
 namespace graft {
 
-const Tensor& ParamStore::get(std::string_view name) const {
-  const auto it = tensors_.find(name);
-  if (it == tensors_.end()) throw GraphError("no bytes are stored for parameter '{}'", name);
+const ParamStore::Stored& ParamStore::find(std::string_view name) const {
+  const auto it = params_.find(name);
+  if (it == params_.end()) throw GraphError("no bytes are stored for parameter '{}'", name);
   return it->second;
 }
 
 Tensor& ParamStore::get(std::string_view name) {
-  return const_cast<Tensor&>(static_cast<const ParamStore*>(this)->get(name));
+  auto& p = const_cast<Stored&>(find(name));
+  p.tensor = p.tensor.cast(p.dtype);
+  return p.tensor;
 }
 
+Tensor ParamStore::get(std::string_view name) const {
+  const Stored& p = find(name);
+  return p.tensor.cast(p.dtype);
+}
+
+const Tensor& ParamStore::stored(std::string_view name) const { return find(name).tensor; }
+
 void ParamStore::set(std::string name, Tensor tensor) {
-  tensors_[std::move(name)] = std::move(tensor);
+  const DType dtype = tensor.dtype();
+  params_[std::move(name)] = {std::move(tensor), dtype};
   ++version_;
 }
 
+void ParamStore::set(std::string name, const Tensor& tensor, DType dtype) {
+  params_[std::move(name)] = {tensor, dtype};
+  ++version_;
+}
+
+void ParamStore::share(const std::string& name, const ParamStore& from) {
+  params_[name] = from.find(name);
+  ++version_;
+}
+
+void ParamStore::own(const std::string& name) {
+  const Stored& p = find(name);
+  set(name, p.tensor.dtype() == p.dtype ? p.tensor.clone() : p.tensor.cast(p.dtype));
+}
+
 void ParamStore::erase(std::string_view name) {
-  if (const auto it = tensors_.find(name); it != tensors_.end()) tensors_.erase(it);
+  if (const auto it = params_.find(name); it != params_.end()) params_.erase(it);
   ++version_;
 }
 
 std::vector<std::string> ParamStore::names() const {
   std::vector<std::string> names;
-  for (const auto& [name, t] : tensors_) names.push_back(name);
+  for (const auto& [name, p] : params_) names.push_back(name);
   return names;
 }
 
@@ -79,12 +104,12 @@ void ParamStore::initialize(const Graph& graph, uint64_t seed) {
 void ParamStore::check(const Graph& graph) const {
   std::string problems;
   for (const Param& p : graph.params()) {
-    const auto it = tensors_.find(p.name);
-    if (it == tensors_.end()) {
+    const auto it = params_.find(p.name);
+    if (it == params_.end()) {
       if (graph.param_value(p.name).valid()) problems += fmt::format("\n  {} is missing", p.name);
-    } else if (it->second.dtype() != p.type.dtype || it->second.shape() != p.type.shape) {
+    } else if (it->second.dtype != p.type.dtype || it->second.tensor.shape() != p.type.shape) {
       problems += fmt::format("\n  {} should be {} but is {}{}", p.name, p.type.str(),
-                              name_of(it->second.dtype()), it->second.shape().str());
+                              name_of(it->second.dtype), it->second.tensor.shape().str());
     }
   }
   if (!problems.empty())

@@ -12,13 +12,25 @@
 
 namespace graft {
 
+// A parameter may be stored in another type than it has (16-bit floats of a mapped file): it is
+// converted when someone asks for its values, not before.
 class ParamStore {
  public:
-  bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
-  const Tensor& get(std::string_view name) const;  // throws GraphError when there is none
+  bool contains(std::string_view name) const { return params_.find(name) != params_.end(); }
+  // In the parameter's type; what had to be converted for it stays. Throws GraphError when there is
+  // none.
   Tensor& get(std::string_view name);
-  // Stores the handle: the bytes are shared with the caller.
+  // The same, but what had to be converted belongs to the caller alone.
+  Tensor get(std::string_view name) const;
+  const Tensor& stored(std::string_view name) const;  // as it lies here, not converted
+  // Stores the handle: the bytes are shared with the caller. The parameter is of the tensor's type
+  // or of `dtype`.
   void set(std::string name, Tensor tensor);
+  void set(std::string name, const Tensor& tensor, DType dtype);
+  // Takes over a parameter of another store as it lies there.
+  void share(const std::string& name, const ParamStore& from);
+  // Gives a parameter bytes that nobody else sees, before something writes to them.
+  void own(const std::string& name);
   void erase(std::string_view name);
   std::vector<std::string> names() const;
   // Changes with every set(): whoever caches something made of the bytes checks it.
@@ -37,7 +49,12 @@ class ParamStore {
   void mark_current(const std::string& name);
 
  private:
-  std::map<std::string, Tensor, std::less<>> tensors_;
+  struct Stored {
+    Tensor tensor;
+    DType dtype;  // the parameter's
+  };
+  const Stored& find(std::string_view name) const;
+  std::map<std::string, Stored, std::less<>> params_;
   struct Derived {
     Tensor tensor;
     uint64_t version = 0;  // of the store when it was computed; 0: not yet

@@ -106,7 +106,7 @@ void run(const Options& o) {
   peft::initialize(part.adapted, store, 0);
   store.initialize(step, 0);
   for (const Param& p : part.adapted.graph.params()) {
-    if (p.trainable) store.set(p.name, store.get(p.name).clone());
+    if (p.trainable) store.own(p.name);
   }
   Executor e(program, store);
   fill(e, config, o);

@@ -25,7 +25,9 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   }
   file->size_ = static_cast<size_t>(info.st_size);
   if (file->size_ > 0) {
-    void* p = mmap(nullptr, file->size_, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    // Hardly a page is ever written to: without MAP_NORESERVE a file larger than memory is refused.
+    void* p =
+        mmap(nullptr, file->size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
     const int error = errno;
     ::close(fd);
     if (p == MAP_FAILED) throw FileError("cannot map '{}': {}", path, std::strerror(error));

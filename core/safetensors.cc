@@ -158,28 +158,38 @@ const Tensor& SafeTensors::tensor(std::string_view name) const {
 
 void write_safetensors(AtomicFile& file, const std::map<std::string, Tensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
-  std::vector<const std::pair<const std::string, Tensor>*> order;
+  std::map<std::string, TensorAs> as_they_are;
+  for (const auto& [name, t] : tensors) as_they_are[name] = {t, t.dtype()};
+  write_safetensors(file, as_they_are, metadata);
+}
+
+void write_safetensors(AtomicFile& file, const std::map<std::string, TensorAs>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  std::vector<const std::pair<const std::string, TensorAs>*> order;
   for (const auto& entry : tensors) order.push_back(&entry);
   std::ranges::stable_sort(order, [](const auto* a, const auto* b) {
-    return size_of(a->second.dtype()) > size_of(b->second.dtype());
+    return size_of(a->second.dtype) > size_of(b->second.dtype);
   });
   Json header = Json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   size_t at = 0;
   for (const auto* entry : order) {
-    const Tensor& t = entry->second;
-    header[entry->first] = {
-        {"dtype", file_name_of(t.dtype())},
-        {"shape", std::vector<int64_t>(t.shape().dims().begin(), t.shape().dims().end())},
-        {"data_offsets", {at, at + t.size_bytes()}}};
-    at += t.size_bytes();
+    const TensorAs& t = entry->second;
+    const auto dims = t.tensor.shape().dims();
+    header[entry->first] = {{"dtype", file_name_of(t.dtype)},
+                            {"shape", std::vector<int64_t>(dims.begin(), dims.end())},
+                            {"data_offsets", {at, at + t.bytes()}}};
+    at += t.bytes();
   }
   std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const uint64_t size = text.size();
   file.write(&size, 8);
   file.write(text);
-  for (const auto* entry : order) file.write(entry->second.bytes(), entry->second.size_bytes());
+  for (const auto* entry : order) {
+    const Tensor t = entry->second.tensor.cast(entry->second.dtype);
+    file.write(t.bytes(), t.size_bytes());
+  }
 }
 
 void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,

@@ -36,11 +36,21 @@ class SafeTensors {
   std::map<std::string, std::string> metadata_;
 };
 
+// A tensor and the type that it gets in a file.
+struct TensorAs {
+  Tensor tensor;
+  DType dtype;
+  size_t bytes() const { return static_cast<size_t>(tensor.elements()) * size_of(dtype); }
+};
+
 // Written atomically, in the order of the reference library (wider types first, then by name).
 void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 // The same without the commit, for files that belong together.
 void write_safetensors(AtomicFile& file, const std::map<std::string, Tensor>& tensors,
+                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+// Converts each tensor as it is written, so that a large model is not in memory a second time.
+void write_safetensors(AtomicFile& file, const std::map<std::string, TensorAs>& tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
 }  // namespace graft

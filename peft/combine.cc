@@ -1,6 +1,7 @@
 #include "peft/combine.h"
 
 #include <cstring>
+#include <utility>
 
 #include "autograd/ops.h"
 
@@ -10,6 +11,10 @@ namespace {
 bool same_bytes(const Tensor& a, const Tensor& b) {
   return a.size_bytes() == b.size_bytes() &&
          (a.bytes() == b.bytes() || std::memcmp(a.bytes(), b.bytes(), a.size_bytes()) == 0);
+}
+
+bool same_values(const ParamStore& a, const ParamStore& b, const std::string& name) {
+  return a.stored(name).bytes() == b.stored(name).bytes() || same_bytes(a.get(name), b.get(name));
 }
 
 }  // namespace
@@ -23,24 +28,23 @@ Combination combine(const Graph& base, const ParamStore& base_params,
   for (const Param& p : base.params()) {
     if (!base_params.contains(p.name)) {
       for (size_t k = alone.size(); k-- > 0;) {
-        if (alone[k].params.contains(p.name))
-          result.params.set(p.name, alone[k].params.get(p.name));
+        if (alone[k].params.contains(p.name)) result.params.share(p.name, alone[k].params);
       }
       continue;
     }
-    const Tensor& own = base_params.get(p.name);
-    result.params.set(p.name, own);
+    result.params.share(p.name, base_params);
     std::vector<size_t> changing;
     for (size_t k = 0; k < alone.size(); ++k) {
-      const bool has = alone[k].params.contains(p.name);
-      if (has && !same_bytes(alone[k].params.get(p.name), own)) changing.push_back(k);
+      const ParamStore& merged = alone[k].params;
+      if (merged.contains(p.name) && !same_values(merged, base_params, p.name))
+        changing.push_back(k);
     }
     if (changing.empty() || !base.param_value(p.name).valid()) continue;
     rewrite.reparametrize(p.name, [&](Builder& b, Value w) {
       Value sum = w;
       for (size_t k : changing) {
         const std::string name = fmt::format("{}@{}", p.name, k);
-        result.params.set(name, alone[k].params.get(p.name));
+        result.params.set(name, std::as_const(alone[k].params).get(p.name));
         const Value merged = rewrite.param(name, p.type.shape, Init::given(), false);
         sum = ops::add(b, sum, ops::scale(b, ops::sub(b, merged, w), adapters[k].weight));
       }

@@ -46,7 +46,7 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
   load_parameters(model_.folder, adapted_.graph, store_);
   peft::initialize(adapted_, store_, static_cast<uint64_t>(options_.seed));
   for (const Param& p : adapted_.graph.params()) {
-    if (p.trainable) store_.set(p.name, store_.get(p.name).clone());
+    if (p.trainable) store_.own(p.name);
   }
 }
 

@@ -75,7 +75,7 @@ Folded fold_parameters(const Graph& graph, const ParamStore& params) {
   Folded result{std::move(parts.rest), {}, std::move(parts.merged)};
   const Evaluation folded = evaluate(parts.values, {}, params);
   for (const Param& p : result.graph.params()) {
-    if (params.contains(p.name)) result.params.set(p.name, params.get(p.name));
+    if (params.contains(p.name)) result.params.share(p.name, params);
   }
   for (const auto& [name, value] : folded.outputs) result.params.set(name, value);
   return result;
