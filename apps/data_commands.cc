@@ -80,28 +80,37 @@ struct Inspect {
   std::string path;
 };
 
-// What keeps a folder from being used; empty: it is whole.
-std::vector<std::string> problems_of(const std::string& path) {
-  std::vector<std::string> problems;
+struct Findings {
+  std::vector<std::string> problems;  // what keeps a folder from being used; none: it is whole
+  std::vector<std::string> unknown;   // tensors that the model does not read
+};
+
+Findings findings_of(const std::string& path) {
+  Findings found;
   auto attempt = [&](const auto& f) {
     try {
       f();
     } catch (const Error& e) {
-      problems.emplace_back(e.what());
+      found.problems.emplace_back(e.what());
     }
   };
   if (std::filesystem::exists(path + "/config.json")) {
     attempt([&] {
-      const ModelConfig config = load_config(path);
-      ParamStore store;
-      load_parameters(path, build_model(config, {.head = head_of(config)}), store);
+      std::vector<std::string> unlisted = open_weights(path).unlisted;
+      attempt([&] {
+        const ModelConfig config = load_config(path);
+        ParamStore store;
+        found.unknown =
+            load_parameters(path, build_model(config, {.head = head_of(config)}), store).unread;
+      });
+      found.unknown.insert(found.unknown.end(), unlisted.begin(), unlisted.end());
     });
     attempt([&] { load_tokenizer(path); });
   }
   if (std::filesystem::exists(path + "/adapter_config.json")) {
     attempt([&] { peft::read_adapter_config(path); });
   }
-  return problems;
+  return found;
 }
 
 Json inspected(const std::string& path) {
@@ -122,20 +131,40 @@ Json inspected(const std::string& path) {
     files.push_back(path);
   }
   int64_t parameters = 0;
+  std::map<std::string, int64_t> dtypes;
+  Json shards = Json::array();
   for (const std::string& file : files) {
     const SafeTensors st = SafeTensors::open(file);
+    const std::string name_of_file = std::filesystem::path(file).filename();
+    shards.push_back({{"name", name_of_file},
+                      {"bytes", std::filesystem::file_size(file)},
+                      {"tensors", st.tensors().size()}});
     for (const auto& [name, t] : st.tensors()) {
       const auto dims = t.shape().dims();
       parameters += t.elements();
+      ++dtypes[std::string(name_of(t.dtype()))];
       j["tensors"].push_back({{"name", name},
                               {"dtype", name_of(t.dtype())},
-                              {"shape", std::vector<int64_t>(dims.begin(), dims.end())}});
+                              {"shape", std::vector<int64_t>(dims.begin(), dims.end())},
+                              {"file", name_of_file}});
     }
   }
   j["parameters"] = parameters;
-  j["problems"] = folder ? problems_of(path) : std::vector<std::string>();
+  j["files"] = shards;
+  j["dtypes"] = dtypes;
+  const Findings found = folder ? findings_of(path) : Findings();
+  j["unknown"] = found.unknown;
+  j["problems"] = found.problems;
   j["whole"] = j["problems"].empty();
   return j;
+}
+
+std::string counts(const Json& dtypes) {
+  std::string text;
+  for (const auto& [name, count] : dtypes.items()) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count.get<int64_t>(), name);
+  }
+  return text;
 }
 
 void run_inspect(const Inspect& o) {
@@ -148,8 +177,17 @@ void run_inspect(const Inspect& o) {
     std::cout << fmt::format("{:80} {:5} {}\n", t["name"].get<std::string>(),
                              t["dtype"].get<std::string>(), t["shape"].dump());
   }
-  std::cout << fmt::format("{} tensors, {} numbers; {}\n", j["tensors"].size(),
-                           j["parameters"].get<int64_t>(),
+  for (const Json& f : j["files"]) {
+    std::cout << fmt::format("{}: {} tensors, {} bytes\n", f["name"].get<std::string>(),
+                             f["tensors"].get<size_t>(), f["bytes"].get<uint64_t>());
+  }
+  if (!j["unknown"].empty()) {
+    std::cout << "not read by the model:";
+    for (const Json& name : j["unknown"]) std::cout << " " << name.get<std::string>();
+    std::cout << "\n";
+  }
+  std::cout << fmt::format("{} tensors ({}), {} numbers; {}\n", j["tensors"].size(),
+                           counts(j["dtypes"]), j["parameters"].get<int64_t>(),
                            j["whole"] == true ? "whole" : "not whole:");
   for (const Json& p : j["problems"]) std::cout << "  " << p.get<std::string>() << "\n";
 }

@@ -1,6 +1,5 @@
 // Commands on a model or an adapter as it is: eval, embed, merge.
 #include <cmath>
-#include <filesystem>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -13,8 +12,8 @@
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fold.h"
-#include "core/atomic_file.h"
 #include "models/batch.h"
+#include "models/save_model.h"
 #include "models/weights.h"
 #include "peft/adapter_files.h"
 #include "peft/combine.h"
@@ -127,6 +126,8 @@ struct Merge {
   std::string model, output;
   std::vector<std::string> adapters;
   std::vector<double> weights;
+  std::string dtype;
+  uint64_t shard_bytes = SaveOptions().shard_bytes;
 };
 
 // Logits of a graph on a row of scattered tokens.
@@ -161,6 +162,18 @@ peft::Combination unmerged(const Merge& o, std::vector<AdaptedModel>& models, in
   return peft::combine(base, params, adapters);
 }
 
+// An adapter may bring a head for other labels than the model's; their names are not known.
+void name_labels(Json& config, int64_t labels) {
+  Json names = Json::object(), ids = Json::object();
+  for (int64_t i = 0; i < labels; ++i) {
+    names[fmt::format("{}", i)] = fmt::format("LABEL_{}", i);
+    ids[fmt::format("LABEL_{}", i)] = i;
+  }
+  config["id2label"] = names;
+  config["label2id"] = ids;
+  if (config.contains("num_labels")) config["num_labels"] = labels;
+}
+
 void run_merge(const Merge& o) {
   if (!o.weights.empty() && o.weights.size() != o.adapters.size()) {
     throw UsageError("--weights has {} numbers for {} adapters; give one for each",
@@ -181,22 +194,19 @@ void run_merge(const Merge& o) {
     difference = std::max(difference, std::fabs(static_cast<double>(before.data<float>()[i]) -
                                                 static_cast<double>(after.data<float>()[i])));
   }
-  make_folders(o.output);
-  std::map<std::string, Tensor> tensors;
-  const SafeTensors file = SafeTensors::open(o.model + "/model.safetensors");
-  for (const auto& [name, t] : file.tensors()) tensors[name] = t;
-  for (const Param& p : merged.graph.params()) {
-    const std::string with_class = m.config().model_type + "." + p.name;
-    tensors[tensors.contains(with_class) ? with_class : p.name] = merged.params.get(p.name);
+  SaveOptions save;
+  if (!o.dtype.empty()) save.dtype = dtype_named(o.dtype);
+  save.shard_bytes = o.shard_bytes;
+  Json config = m.config().raw;
+  if (m.labels() > 0 && static_cast<size_t>(m.labels()) != m.config().labels.size()) {
+    name_labels(config, m.labels());
   }
-  save_safetensors(o.output + "/model.safetensors", tensors, {{"format", "pt"}});
-  for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
-                           "special_tokens_map.json"}) {
-    const std::string from = o.model + "/" + name;
-    if (std::filesystem::exists(from)) write_file(o.output + "/" + name, read_file(from));
-  }
+  const std::vector<std::string> files =
+      save_model(o.output, o.model, config, merged.graph, merged.params, save);
   if (o.common.json) {
-    print_json({{"merged_parameters", merged.merged}, {"max_abs_difference", difference}});
+    print_json({{"merged_parameters", merged.merged},
+                {"max_abs_difference", difference},
+                {"files", files}});
   } else {
     std::cout << fmt::format(
         "{} parameters folded into {}; logits differ from the unmerged model's by {:.3g} at most\n",
@@ -228,6 +238,10 @@ void add_model_commands(CLI::App& app) {
                    "adapter folder; the effects of several on the weights add up")
       ->required();
   merge->add_option("--weights", g->weights, "factor of each adapter's effect (default: 1)");
+  merge->add_option("--dtype", g->dtype, "type of the weights written (default: as they are)")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
+  merge->add_option("--shard-bytes", g->shard_bytes, "most bytes of tensors in one file")
+      ->check(CLI::PositiveNumber);
   merge->add_option("--output", g->output, "folder to write to")->required();
 }
 

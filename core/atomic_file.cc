@@ -87,12 +87,13 @@ void AtomicFile::write(const void* bytes, size_t size) {
 }
 
 void AtomicFile::sync() {
+  if (fd_ < 0) return;
   if (::fsync(fd_) != 0) fail("write", errno);
+  if (::close(std::exchange(fd_, -1)) != 0) fail("write", errno);
 }
 
 void AtomicFile::commit() {
   sync();
-  if (::close(std::exchange(fd_, -1)) != 0) fail("write", errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("replace", errno);
   temporary_.clear();
   // The rename itself is on disk once the folder is. Not every file system can sync a folder, and

@@ -20,8 +20,8 @@ class AtomicFile {
 
   void write(const void* bytes, size_t size);  // throws FileError (a full disk, ...)
   void write(std::string_view text) { write(text.data(), text.size()); }
-  // To the disk, still without the name. Files that belong together are all synced before the first
-  // commit: what can fail has failed by then.
+  // To the disk and closed, still without the name. Files that belong together are all synced
+  // before the first commit: what can fail has failed by then.
   void sync();
   void commit();
 

@@ -12,10 +12,9 @@
 namespace graft {
 namespace {
 
-bool is_plain_file_name(std::string_view name) {
+bool is_file_of_folder(std::string_view name) {
   using namespace std::literals;
-  return !name.empty() && name != "." && name != ".." &&
-         name.find_first_of("/\\\0"sv) == std::string_view::npos;
+  return name.ends_with(".safetensors") && name.find_first_of("/\\\0"sv) == std::string_view::npos;
 }
 
 bool exists(const std::string& path) {
@@ -195,10 +194,10 @@ ShardIndex parse_shard_index(std::string_view text, const std::string& source) {
   }
   ShardIndex index;
   for (const auto& [name, shard] : map->items()) {
-    if (!shard.is_string() || !is_plain_file_name(shard.get_ref<const std::string&>())) {
-      throw FileError("{}: tensor '{}' should be in a file of the same folder but is in {}", source,
-                      name,
-                      shard.dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 80));
+    if (!shard.is_string() || !is_file_of_folder(shard.get_ref<const std::string&>())) {
+      throw FileError(
+          "{}: tensor '{}' should be in a .safetensors file of the same folder but is in {}",
+          source, name, shard.dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 80));
     }
     index.shard_of[name] = shard.get<std::string>();
   }

@@ -23,7 +23,7 @@ struct ShardIndex {
   std::optional<double> total_size;  // of all tensors in bytes, as the writer counted
 };
 
-// Throws FileError, also where a shard is not a plain file name: a folder may not point outside.
+// Throws FileError, also where a shard is not a file of the folder: it may not point outside.
 ShardIndex parse_shard_index(std::string_view text, const std::string& source);
 
 // The tensors of a folder, from its one file or from all shards.

@@ -141,6 +141,60 @@ TEST(ModelFile, WrongTensorsAreNamedWithBothShapes) {
                {(folder / "model.safetensors").c_str(), "No such file"});
 }
 
+// A folder of the shards a and b with a tensor of 4 bytes each, x and y, and an index.
+TEST(ShardIndexFile, EachDamageIsNamed) {
+  const struct {
+    const char *index, *message;
+  } cases[] = {
+      {R"({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}})", ""},
+      {R"({"weight_map": {"x": "a.safetensors"}, "metadata": {"total_size": 4.0}})", ""},
+      {R"({"weight_map": {"x": "a.safetensors", "y": "c.safetensors"}})",
+       "the shard 'c.safetensors' with 1 tensors ('y', ...) is not in the folder"},
+      {R"({"weight_map": {"x": "a.safetensors", "y": "a.safetensors"}})",
+       "tensor 'y' should be in 'a.safetensors', which does not hold it"},
+      {R"({"weight_map": {"x": "a.safetensors", "z": "b.safetensors"}})",
+       "tensor 'z' should be in 'b.safetensors', which does not hold it"},
+      {R"({"weight_map": {"x": "cut.safetensors"}})", "cut.safetensors: 5 bytes are too few"},
+      {R"({"weight_map": {"x": "../a.safetensors"}})", "is in \"../a.safetensors\""},
+      {R"({"weight_map": {"x": "/etc/a.safetensors"}})", "is in \"/etc/a.safetensors\""},
+      {R"({"weight_map": {"x": "sub\\a.safetensors"}})", "of the same folder"},
+      {R"({"weight_map": {"x": "a\u0000.safetensors"}})", "of the same folder"},
+      {R"({"weight_map": {"x": ""}})", "is in \"\""},
+      {R"({"weight_map": {"x": ".."}})", "is in \"..\""},
+      {R"({"weight_map": {"x": "pytorch_model.bin"}})", "should be in a .safetensors file"},
+      {R"({"weight_map": {"x": 7}})", "is in 7"},
+      {R"({"weight_map": {"x": "a.safetensors", "x": "b.safetensors"}})",
+       "the key 'x' stands twice"},
+      {R"({"weight_map": {}})", "'weight_map' is missing"},
+      {R"({"weight_map": ["a.safetensors"]})", "'weight_map' is missing or not an object"},
+      {R"([])", "'weight_map' is missing"},
+      {R"({"weight_map": {"x": "a.safetensors"}, "metadata": 7})", "'metadata' is not an object"},
+      {R"({"weight_map": {"x": "a.safetensors"}, "metadata": {"total_size": "4"}})",
+       "'total_size' should be a number of bytes but is \"4\""},
+      {R"({"weight_map": {"x": "a.safetensors"}, "metadata": {"total_size": -4}})", "but is -4"},
+      {R"({"weight_map": {"x": "a.safetensors"}, "metadata": {"total_size": 4000}})",
+       "total_size is 4000, but the tensors take 4 bytes"},
+  };
+  const TemporaryFolder folder;
+  save_safetensors(folder / "a.safetensors", {{"x", Tensor(DType::f32, {1})}});
+  save_safetensors(folder / "b.safetensors", {{"y", Tensor(DType::f32, {1})}});
+  write_file(folder / "cut.safetensors", "\x10 {\"x");
+  for (const auto& c : cases) {
+    write_file(folder / std::string(kShardIndexFile), c.index);
+    const std::string error = error_of([&] { open_weights(folder.path()); });
+    EXPECT_EQ(error.empty(), *c.message == '\0') << c.index << ": " << error;
+    EXPECT_TRUE(error.empty() || error.starts_with(folder.path())) << error;
+    expect_parts(error, {c.message});
+  }
+}
+
+TEST(ModelFile, PickledWeightsAreNotRead) {
+  const TemporaryFolder folder;
+  write_file(folder / "pytorch_model.bin", "");
+  expect_parts(error_of([&] { open_weights(folder.path()); }),
+               {"pytorch_model.bin", "safe_serialization"});
+}
+
 TEST(ModelFile, TokensBeyondTheModelsTablesAreRefused) {
   const ModelConfig config = load_config(bert_folder());
   std::map<std::string, Tensor> inputs;
