@@ -12,7 +12,9 @@ AdaptedModel::AdaptedModel(const std::string& model, const std::string& adapter,
     adapter_ = peft::read_adapter_config(adapter);
     const SafeTensors file = SafeTensors::open(adapter + "/adapter_model.safetensors");
     for (const auto& [name, t] : file.tensors()) {
-      if (name.ends_with("classifier.weight") && t.shape().rank() == 2) labels_ = t.shape()[0];
+      const bool is_head =
+          name.ends_with(".classifier.weight") || name.ends_with(".classifier.out_proj.weight");
+      if (is_head && t.shape().rank() == 2) labels_ = t.shape()[0];
     }
     virtual_tokens_ = peft::virtual_tokens(*adapter_.method, adapter_.config);
   }

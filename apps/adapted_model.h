@@ -22,6 +22,7 @@ class AdaptedModel {
   // Longest text that fits beside the virtual tokens.
   int64_t max_length() const;
   int64_t virtual_tokens() const { return virtual_tokens_; }
+  int64_t labels() const { return labels_; }  // of the adapter's head; 0: it has none
   const ModelConfig& config() const { return config_; }
   ParamStore& params() { return store_; }
 

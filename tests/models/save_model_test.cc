@@ -10,7 +10,7 @@
 #include <filesystem>
 
 #include "core/atomic_file.h"
-#include "models/encoder.h"
+#include "models/model.h"
 #include "models/weights.h"
 #include "tests/support/golden.h"
 #include "tests/support/temporary_folder.h"
@@ -22,7 +22,7 @@ std::string bert_folder() { return golden_dir() + "/models/bert_cls"; }
 
 struct Model {
   explicit Model(const std::string& f) : folder(f), config(load_config(f)) {
-    graph = build_encoder(config, {.head = head_of(config)});
+    graph = build_model(config, {.head = head_of(config)});
     load_parameters(folder, graph, store);
   }
   std::vector<std::string> save(const std::string& to, const SaveOptions& options = {}) const {
