@@ -166,17 +166,19 @@ Value language_distilbert(ModelBuilder& m, Value x) {
                    "vocab_projector.bias");
 }
 
+constexpr std::string_view kTokenHead = "classifier";
+
 }  // namespace
 
 using Kind = Family::Kind;
 using Positions = Family::Positions;
-const Family kBert = {"bert", Kind::encoder, "bert",        Positions::all, read_bert,
-                      body,   pooler,        classify_bert, language_bert};
-const Family kRoberta = {"roberta",       Kind::encoder, "roberta", Positions::by_padding_id,
-                         read_roberta,    body,          pooler,    classify_roberta,
-                         language_roberta};
-const Family kDistilbert = {"distilbert",   Kind::encoder,       "distilbert",
-                            Positions::all, read_distilbert,     body,
-                            nullptr,        classify_distilbert, language_distilbert};
+const Family kBert = {"bert", Kind::encoder, "bert",        Positions::all, read_bert, body,
+                      pooler, classify_bert, language_bert, kTokenHead,     "bert"};
+const Family kRoberta = {"roberta",        Kind::encoder, "roberta", Positions::by_padding_id,
+                         read_roberta,     body,          pooler,    classify_roberta,
+                         language_roberta, kTokenHead,    "roberta"};
+const Family kDistilbert = {"distilbert",        Kind::encoder, "distilbert", Positions::all,
+                            read_distilbert,     body,          nullptr,      classify_distilbert,
+                            language_distilbert, kTokenHead,    "distilbert"};
 
 }  // namespace graft::bert

@@ -34,12 +34,17 @@ struct ModelConfig {
   // ---- decoders
   std::vector<double> rope_frequencies;             // [rotary dimensions / 2], radians per position
   double attention_scale = 0;                       // of q k^T
+  bool scaled_by_layer = false;                     // divided by the layer's number, from 1
   double attention_softcap = 0, logit_softcap = 0;  // 0: none
   std::vector<int64_t> windows;  // per layer: positions that a query sees, itself included; 0: all
 
   Json raw;
   std::vector<std::string> unknown;  // fields of the file that no one reads
 
+  // A field that its family alone knows; its type was checked when the family read it.
+  bool flag(const char* key, bool fallback) const {
+    return json_field<bool>(raw, key, model_type, fallback);
+  }
   int64_t window(int64_t layer) const {
     return windows.empty() ? 0 : windows[static_cast<size_t>(layer)];
   }

@@ -7,7 +7,8 @@ namespace graft {
 std::span<const Family> families() {
   static const std::array all = {bert::kBert,   bert::kRoberta,  bert::kDistilbert,
                                  llama::kLlama, llama::kMistral, llama::kQwen2,
-                                 llama::kQwen3, llama::kGemma,   llama::kGemma2};
+                                 llama::kQwen3, llama::kGemma,   llama::kGemma2,
+                                 gpt2::kGpt2,   opt::kOpt,       gpt_neox::kGptNeox};
   return all;
 }
 

@@ -15,5 +15,14 @@ extern const Family kBert, kRoberta, kDistilbert;
 namespace llama {  // LLaMA (2302.13971) and those that follow its block
 extern const Family kLlama, kMistral, kQwen2, kQwen3, kGemma, kGemma2;
 }
+namespace gpt2 {
+extern const Family kGpt2;
+}
+namespace opt {
+extern const Family kOpt;
+}
+namespace gpt_neox {
+extern const Family kGptNeox;
+}
 
 }  // namespace graft

@@ -8,9 +8,9 @@
 
 namespace graft {
 
-Value ModelBuilder::token_embeddings(std::string_view name) {
+Value ModelBuilder::token_embeddings(std::string_view name, std::optional<int64_t> width) {
   table_ = b.path(std::string(name) + ".weight");
-  const Value x = nn::embedding(b, token_ids(), name, c.vocab, c.hidden);
+  const Value x = nn::embedding(b, token_ids(), name, c.vocab, width.value_or(c.hidden));
   b.mark(Role::embedding_tokens, x);
   return x;
 }
@@ -42,7 +42,7 @@ Value ModelBuilder::cached(const char* name, Value x) {
 
 Value ModelBuilder::causal_attention(Value q, Value k, Value v) {
   AttentionAttrs attrs;
-  attrs.scale = c.attention_scale;
+  attrs.scale = c.attention_scale / (c.scaled_by_layer ? b.layer + 1 : 1);
   attrs.softcap = c.attention_softcap;
   Value visible;
   switch (o.cache.use) {
@@ -100,6 +100,10 @@ Value ModelBuilder::pool(Value x) {
   const Value row = ops::reshape(b, mask, {o.batch, 1, o.length});
   const Value total = ops::reshape(b, ops::matmul(b, row, x), {o.batch, b.shape(x)[-1]});
   return ops::div(b, total, ops::sum(b, mask, {1}, true));
+}
+
+Value ModelBuilder::last_token_score(Value x) {
+  return fresh_linear(pool(x), "score", labels(), false);
 }
 
 Value ModelBuilder::vocabulary_logits(Value x, std::string_view name, bool bias) {

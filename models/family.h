@@ -2,6 +2,7 @@
 // families.cc and one file for each.
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include "autograd/builder.h"
@@ -28,8 +29,9 @@ class ModelBuilder {
   Value positions() { return input("position_ids"); }
 
   // ---- pieces
-  // The token table, named as it is below the current scope: [B, T, C], marked.
-  Value token_embeddings(std::string_view name);
+  // The token table, named as it is below the current scope, of a width other than the model's
+  // where one is given: [B, T, width], marked.
+  Value token_embeddings(std::string_view name, std::optional<int64_t> width = {});
   // x [B, T, C] -> [B, T, heads, size]
   Value split_heads(Value x, int64_t heads, int64_t size);
   // [B, T, H, D] -> [B, T, H D], marked as the attention's context.
@@ -49,6 +51,8 @@ class ModelBuilder {
   Value first_token(Value x);  // [B, T, C] -> [B, C]
   // Mean over the tokens that the input pool_mask names.
   Value pool(Value x);
+  // A decoder's class: a layer "score" without bias on the last token.
+  Value last_token_score(Value x);
   // Logits of the vocabulary: the weight NAME, or the token table where the two are tied.
   Value vocabulary_logits(Value x, std::string_view name, bool bias = false);
 
@@ -83,6 +87,10 @@ struct Family {
   Value (*pooler)(ModelBuilder& m, Value x);    // null: the bare class has none
   Value (*classify)(ModelBuilder& m, Value x);  // logits [B, labels]; null: no such class
   Value (*language)(ModelBuilder& m, Value x);  // logits [B, T, V]; null: no such class
+  // The layer of the class that labels tokens; empty: no such class.
+  std::string_view token_head = {};
+  // What stands for `prefix` in the question answering class; empty: no such class.
+  std::string_view answers_prefix = {};
 };
 
 // Throws UsageError naming the families there are.

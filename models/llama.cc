@@ -1,10 +1,10 @@
 // LLaMA (2302.13971, 2407.21783) and the families that follow its block: Mistral (2310.06825),
 // Qwen2 (2407.10671), Qwen3 (2505.09388), Gemma (2403.08295), Gemma 2 (2408.00118).
 #include <cmath>
-#include <numbers>
 
 #include "core/error.h"
 #include "models/families.h"
+#include "models/rope.h"
 #include "nn/layers.h"
 
 namespace graft::llama {
@@ -20,59 +20,22 @@ struct Traits {
 
 Traits traits_of(const ModelConfig& c) {
   const std::string& t = c.model_type;
-  const bool attention_bias = c.raw.value("attention_bias", false);
+  const bool attention_bias = c.flag("attention_bias", false);
   Traits traits = {};
   traits.query_bias = attention_bias || t == "qwen2";
   traits.output_bias = attention_bias;
-  traits.mlp_bias = c.raw.value("mlp_bias", false);
+  traits.mlp_bias = c.flag("mlp_bias", false);
   traits.head_norms = t == "qwen3";
   traits.gemma = t == "gemma" || t == "gemma2";
   traits.outer_norms = t == "gemma2";
   return traits;
 }
 
-// Frequencies of rotary embeddings (2104.09864), "linear" scaling (2306.15595), or that of Llama
-// 3.1: long waves are slowed down by the factor, short ones kept, those between blended.
-std::vector<double> rope_frequencies(ConfigReader& r, int64_t dimensions) {
-  const double theta = r.real("rope_theta", 0, 1e12, 10000.0);
-  std::vector<double> f;
-  for (int64_t i = 0; i < dimensions; i += 2)
-    f.push_back(std::pow(theta, -static_cast<double>(i) / static_cast<double>(dimensions)));
-  if (!r.has("rope_scaling")) return f;
-  const Json& fields = r.raw("rope_scaling");
-  if (!fields.is_object()) r.fail("rope_scaling", "an object");
-  const std::string file = r.file() + ": rope_scaling";
-  ConfigReader scaling(fields, file);
-  const std::string type =
-      scaling.text(scaling.has("rope_type") || !scaling.has("type") ? "rope_type" : "type");
-  if (type == "default") return f;
-  if (type != "linear" && type != "llama3") scaling.fail("rope_type", "default, linear or llama3");
-  const double factor = scaling.real("factor", 0, 1e6);
-  if (type == "linear") {
-    for (double& x : f) x /= factor;
-    return f;
-  }
-  const double low = scaling.real("low_freq_factor", 0, 1e6);
-  const double high = scaling.real("high_freq_factor", low, 1e6);
-  const double original = static_cast<double>(scaling.size("original_max_position_embeddings"));
-  for (double& x : f) {
-    const double turns = original * x / (2 * std::numbers::pi);
-    if (turns < low) {
-      x /= factor;
-    } else if (turns <= high) {
-      const double smooth = (turns - low) / (high - low);
-      x = (1 - smooth) * x / factor + smooth * x;
-    }
-  }
-  return f;
-}
-
 void read(ConfigReader& r, ModelConfig& c, bool tied) {
   c.norm_eps = r.real("rms_norm_eps", 0, 1, 1e-6);
   c.max_positions = r.size("max_position_embeddings", 2048);
   c.tied = r.flag("tie_word_embeddings", tied);
-  if (c.head_size % 2 != 0) r.fail("head_dim", "even");
-  c.rope_frequencies = rope_frequencies(r, c.head_size);
+  c.rope_frequencies = rope_frequencies(r, "rope_theta", c.head_size, c.head_size);
   c.attention_scale = 1 / std::sqrt(static_cast<double>(c.head_size));
   r.flag("attention_bias", false);
   r.flag("mlp_bias", false);
@@ -216,9 +179,7 @@ Value body(ModelBuilder& m) {
   return x;
 }
 
-Value classify(ModelBuilder& m, Value x) {
-  return m.fresh_linear(m.pool(x), "score", m.labels(), false);
-}
+Value classify(ModelBuilder& m, Value x) { return m.last_token_score(x); }
 
 Value language(ModelBuilder& m, Value x) {
   x = m.vocabulary_logits(x, "lm_head");
@@ -227,21 +188,23 @@ Value language(ModelBuilder& m, Value x) {
   return ops::scale(m.b, ops::tanh(m.b, ops::scale(m.b, x, 1 / cap)), cap);
 }
 
-constexpr Family family(const char* type, void (*read)(ConfigReader&, ModelConfig&)) {
-  return {type,    Family::Kind::decoder,
-          "model", Family::Positions::visible,
-          read,    body,
-          nullptr, classify,
-          language};
+constexpr Family family(const char* type, void (*read)(ConfigReader&, ModelConfig&),
+                        const char* answers_prefix) {
+  return {type,          Family::Kind::decoder,
+          "model",       Family::Positions::visible,
+          read,          body,
+          nullptr,       classify,
+          language,      "score",
+          answers_prefix};
 }
 
 }  // namespace
 
-const Family kLlama = family("llama", read_llama);
-const Family kMistral = family("mistral", read_mistral);
-const Family kQwen2 = family("qwen2", read_qwen);
-const Family kQwen3 = family("qwen3", read_qwen);
-const Family kGemma = family("gemma", read_gemma);
-const Family kGemma2 = family("gemma2", read_gemma2);
+const Family kLlama = family("llama", read_llama, "transformer");
+const Family kMistral = family("mistral", read_mistral, "model");
+const Family kQwen2 = family("qwen2", read_qwen, "transformer");
+const Family kQwen3 = family("qwen3", read_qwen, "transformer");
+const Family kGemma = family("gemma", read_gemma, "");
+const Family kGemma2 = family("gemma2", read_gemma2, "");
 
 }  // namespace graft::llama

@@ -10,6 +10,16 @@ namespace {
   throw UsageError("models of type {} have no head for {}", c.model_type, what);
 }
 
+// Where an answer starts and where it ends, side by side and each for itself.
+Value answers(ModelBuilder& m, Value x) {
+  const Value both = m.fresh_linear(x, "qa_outputs", 2);
+  for (const auto& [name, at] : {std::pair{"start_logits", 0}, std::pair{"end_logits", 1}}) {
+    const Value one = ops::slice(m.b, both, -1, at, at + 1);
+    m.b.output(name, ops::reshape(m.b, one, {m.o.batch, m.o.length}));
+  }
+  return both;
+}
+
 // What stands on the last hidden states; absent for the bare body.
 Value head(ModelBuilder& m, Value x) {
   const Family& family = *m.c.family;
@@ -20,9 +30,11 @@ Value head(ModelBuilder& m, Value x) {
       if (family.classify == nullptr) no_head(m.c, "sequence classification");
       return family.classify(m, x);
     case Head::tokens:
-      return m.fresh_linear(x, "classifier", m.labels());
+      if (family.token_head.empty()) no_head(m.c, "token classification");
+      return m.fresh_linear(x, family.token_head, m.labels());
     case Head::question_answering:
-      return m.fresh_linear(x, "qa_outputs", 2);
+      if (family.answers_prefix.empty()) no_head(m.c, "question answering");
+      return answers(m, x);
     case Head::masked_lm:
     case Head::causal_lm:
       if (family.language == nullptr) no_head(m.c, "language modelling");
@@ -62,7 +74,8 @@ Head task_head(const ModelConfig& config) {
 
 std::string body_prefix(const ModelConfig& config, Head head) {
   if (head == Head::none || head == Head::mean_pooled) return "";
-  return std::string(config.family->prefix) + ".";
+  const Family& f = *config.family;
+  return std::string(head == Head::question_answering ? f.answers_prefix : f.prefix) + ".";
 }
 
 Graph build_model(const ModelConfig& config, const ModelOptions& options) {

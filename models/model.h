@@ -12,7 +12,7 @@ enum class Head : uint8_t {
   none,                // last_hidden, pooler (where the family has one)
   classification,      // logits [B, labels] of the sequence (or image) classification class
   tokens,              // logits [B, T, labels]
-  question_answering,  // logits [B, T, 2]: start and end
+  question_answering,  // logits [B, T, 2], start_logits and end_logits [B, T]
   masked_lm,           // logits [B, T, V]
   causal_lm,           // logits [B, T, V]
   mean_pooled,  // logits [B, labels]: one linear layer "classifier" on the mean of the visible last

@@ -14,6 +14,12 @@ Value linear(Builder& b, Value x, std::string_view name, int64_t out, bool bias)
   return ops::linear(b, x, w, bias ? weight(b, "bias", {out}) : Value{});
 }
 
+Value conv1d(Builder& b, Value x, std::string_view name, int64_t out) {
+  const auto scope = b.scope(name);
+  const Value w = weight(b, "weight", {b.shape(x)[-1], out});
+  return ops::linear(b, x, ops::transpose(b, w, {1, 0}), weight(b, "bias", {out}));
+}
+
 Value layer_norm(Builder& b, Value x, std::string_view name, double eps) {
   const auto scope = b.scope(name);
   const Shape size{b.shape(x)[-1]};
