@@ -112,7 +112,44 @@ void ignore_common(ConfigReader& r) {
             "keys_to_ignore_at_inference",
             "model_max_length",
             "n_ctx",
-            "num_labels"});
+            "num_labels",
+            "is_decoder",
+            "cross_attention_hidden_size",
+            "tie_encoder_decoder",
+            "chunk_size_feed_forward",
+            "use_bfloat16",
+            "tf_legacy_loss"});
+  // Older files hold generation's settings, too.
+  r.ignore({"bad_words_ids",
+            "begin_suppress_tokens",
+            "diversity_penalty",
+            "do_sample",
+            "early_stopping",
+            "encoder_no_repeat_ngram_size",
+            "exponential_decay_length_penalty",
+            "forced_bos_token_id",
+            "forced_eos_token_id",
+            "length_penalty",
+            "max_length",
+            "max_new_tokens",
+            "min_length",
+            "no_repeat_ngram_size",
+            "num_beam_groups",
+            "num_beams",
+            "num_return_sequences",
+            "output_scores",
+            "prefix",
+            "remove_invalid_values",
+            "repetition_penalty",
+            "return_dict_in_generate",
+            "sep_token_id",
+            "suppress_tokens",
+            "temperature",
+            "top_k",
+            "top_p",
+            "typical_p"});
+  r.only("add_cross_attention", false);
+  r.only("pruned_heads", Json::object());
 }
 
 }  // namespace

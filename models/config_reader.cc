@@ -58,6 +58,13 @@ double ConfigReader::real(const char* key, double least, double most,
   return v;
 }
 
+double ConfigReader::share(const char* key, double fallback) {
+  read_.insert(key);
+  const auto v = json_field<double>(fields_, key, file_, fallback);
+  if (!(v > 0 && v <= 1)) fail(key, "above 0 and at most 1");
+  return v;
+}
+
 bool ConfigReader::flag(const char* key, bool fallback) {
   read_.insert(key);
   return json_field<bool>(fields_, key, file_, fallback);

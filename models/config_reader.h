@@ -26,6 +26,8 @@ class ConfigReader {
   int64_t size(const char* key, std::optional<int64_t> fallback = {});
   // Finite, least < value < most.
   double real(const char* key, double least, double most, std::optional<double> fallback = {});
+  // Above 0, at most 1.
+  double share(const char* key, double fallback);
   bool flag(const char* key, bool fallback);
   std::string text(const char* key, std::optional<std::string> fallback = {});
   std::vector<std::string> texts(const char* key);  // empty where it is missing

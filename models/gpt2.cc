@@ -16,7 +16,6 @@ void read(ConfigReader& r, ModelConfig& c) {
   const bool scaled = r.flag("scale_attn_weights", true);
   c.attention_scale = scaled ? 1 / std::sqrt(static_cast<double>(c.head_size)) : 1;
   c.scaled_by_layer = r.flag("scale_attn_by_inverse_layer_idx", false);
-  r.only("add_cross_attention", false);
   r.ignore({"attn_pdrop", "embd_pdrop", "resid_pdrop", "classifier_dropout", "hidden_dropout",
             // Rounding of 16-bit floats alone.
             "reorder_and_upcast_attn",

@@ -11,10 +11,8 @@ namespace {
 
 // Channels of a head that rotate: a share of them, under an older and a newer name.
 int64_t rotary_dimensions(ConfigReader& r, const ModelConfig& c) {
-  const double above_one = std::nextafter(1.0, 2.0);
-  const double newer = r.real("partial_rotary_factor", 0, above_one, 0.25);
-  const double share = r.real("rotary_pct", 0, above_one, newer);
-  return static_cast<int64_t>(static_cast<double>(c.head_size) * share);
+  const double newer = r.share("partial_rotary_factor", 0.25);
+  return static_cast<int64_t>(static_cast<double>(c.head_size) * r.share("rotary_pct", newer));
 }
 
 void read(ConfigReader& r, ModelConfig& c) {

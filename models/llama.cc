@@ -47,19 +47,26 @@ void read_llama(ConfigReader& r, ModelConfig& c) {
   c.activation = r.text("hidden_act", "silu");
 }
 
-// One window for every layer, or for those that layer_types names.
-void read_windows(ConfigReader& r, ModelConfig& c) {
-  if (!r.has("sliding_window")) return;
-  const int64_t window = r.size("sliding_window");
-  const auto types = r.texts("layer_types");
-  if (!types.empty() && static_cast<int64_t>(types.size()) != c.layers)
-    r.fail("layer_types", fmt::format("{} entries", c.layers));
-  for (int64_t i = 0; i < c.layers; ++i) {
-    const std::string type = types.empty() ? "sliding_attention" : types[static_cast<size_t>(i)];
+// Which layers have a window, where the file lists them; empty: it does not.
+std::vector<bool> read_layer_types(ConfigReader& r, const ModelConfig& c) {
+  std::vector<bool> sliding;
+  for (const std::string& type : r.texts("layer_types")) {
     if (type != "sliding_attention" && type != "full_attention")
       r.fail("layer_types", "sliding_attention or full_attention");
-    c.windows.push_back(type == "sliding_attention" ? window : 0);
+    sliding.push_back(type == "sliding_attention");
   }
+  if (!sliding.empty() && static_cast<int64_t>(sliding.size()) != c.layers)
+    r.fail("layer_types", fmt::format("{} entries", c.layers));
+  return sliding;
+}
+
+// One window for every layer, or for those that layer_types names.
+void read_windows(ConfigReader& r, ModelConfig& c) {
+  const std::vector<bool> sliding = read_layer_types(r, c);
+  if (!r.has("sliding_window")) return;
+  const int64_t window = r.size("sliding_window");
+  for (size_t i = 0; i < static_cast<size_t>(c.layers); ++i)
+    c.windows.push_back(sliding.empty() || sliding[i] ? window : 0);
 }
 
 void read_mistral(ConfigReader& r, ModelConfig& c) {
@@ -69,7 +76,8 @@ void read_mistral(ConfigReader& r, ModelConfig& c) {
 
 void read_qwen(ConfigReader& r, ModelConfig& c) {
   read_llama(r, c);
-  r.ignore({"max_window_layers", "sliding_window", "layer_types"});
+  r.ignore({"max_window_layers", "sliding_window"});
+  read_layer_types(r, c);
   if (!r.flag("use_sliding_window", false)) return;
   // Where the file does not list the layers: those from max_window_layers on.
   if (r.has("layer_types")) {
@@ -85,7 +93,8 @@ void read_gemma(ConfigReader& r, ModelConfig& c) {
   read(r, c, true);
   // The published files name the exact GELU where the weights were made with the tanh form.
   c.activation = r.text("hidden_activation", "gelu_pytorch_tanh");
-  r.ignore({"hidden_act", "use_bidirectional_attention"});
+  r.ignore({"hidden_act"});
+  r.only("use_bidirectional_attention", false);
 }
 
 void read_gemma2(ConfigReader& r, ModelConfig& c) {

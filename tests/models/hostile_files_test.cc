@@ -96,6 +96,110 @@ TEST(ConfigFile, EachWrongFieldIsNamed) {
             parse_config(good, "F").layers);
 }
 
+TEST(ConfigFile, EachFamilyNamesItsOwnFields) {
+  const std::pair<const char*, std::vector<Change>> cases[] = {
+      {"gpt2",
+       {{"n_embd", "25", {"n_embd 25 cannot be split over n_head 4"}},
+        {"n_head", "0", {"'n_head' should be 1 to"}},
+        {"n_inner", "-1", {"'n_inner' should be 1 to"}},
+        {"n_positions", "0", {"'n_positions' should be 1 to"}},
+        {"layer_norm_epsilon", "0", {"'layer_norm_epsilon' should be between 0 and 1"}},
+        {"scale_attn_weights", "1", {"'scale_attn_weights' should be true or false but is 1"}},
+        {"scale_attn_by_inverse_layer_idx", "\"no\"", {"should be true or false but is \"no\""}},
+        {"add_cross_attention", "true", {"'add_cross_attention' should be false but is true"}},
+        {"pruned_heads", "{\"0\": [1]}", {"'pruned_heads' should be {}"}}}},
+      {"opt",
+       {{"ffn_dim", "0", {"'ffn_dim' should be 1 to"}},
+        {"num_attention_heads", "5", {"cannot be split over num_attention_heads 5"}},
+        {"word_embed_proj_dim", "0", {"'word_embed_proj_dim' should be 1 to"}},
+        {"word_embed_proj_dim", "\"wide\"", {"'word_embed_proj_dim' should be an integer"}},
+        {"do_layer_norm_before", "0", {"'do_layer_norm_before' should be true or false"}},
+        {"enable_bias", "[]", {"'enable_bias' should be true or false"}},
+        {"_remove_final_layer_norm", "1", {"'_remove_final_layer_norm' should be true or false"}},
+        {"layer_norm_elementwise_affine", "1", {"should be true or false but is 1"}}}},
+      {"gpt_neox",
+       {{"rotary_pct", "1.5", {"'rotary_pct' should be above 0 and at most 1 but is 1.5"}},
+        {"rotary_pct", "0", {"'rotary_pct' should be above 0 and at most 1 but is 0"}},
+        {"rotary_pct", "\"half\"", {"'rotary_pct' should be a number"}},
+        {"rotary_emb_base", "-1", {"'rotary_emb_base' should be between 0 and"}},
+        {"rope_scaling",
+         R"({"type": "yarn", "factor": 2})",
+         {"rope_scaling: the field 'type' should be default, linear or llama3 but is \"yarn\""}},
+        {"rope_scaling", R"({"type": "linear"})", {"rope_scaling: the field 'factor' is missing"}},
+        {"use_parallel_residual", "3", {"'use_parallel_residual' should be true or false"}},
+        {"attention_bias", "\"\"", {"'attention_bias' should be true or false"}}}},
+      {"llama",
+       {{"head_dim", "7", {"7 of a head's 7 channels cannot be rotated in pairs"}},
+        {"num_key_value_heads", "3", {"'num_key_value_heads' should be a divisor of"}},
+        {"num_key_value_heads", "0", {"'num_key_value_heads' should be 1 to"}},
+        {"rope_theta", "0", {"'rope_theta' should be between 0 and"}},
+        {"rope_scaling", "2", {"'rope_scaling' should be an object but is 2"}},
+        {"rope_scaling", "{}", {"rope_scaling: the field 'rope_type' is missing"}},
+        {"rope_scaling",
+         R"({"rope_type": "dynamic", "factor": 2})",
+         {"'rope_type' should be default, linear or llama3 but is \"dynamic\""}},
+        {"rope_scaling",
+         R"({"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1})",
+         {"rope_scaling: the field 'high_freq_factor' should be between 4 and"}},
+        {"rope_parameters",
+         R"({"rope_type": "yarn", "rope_theta": 10000})",
+         {"rope_parameters: the field 'rope_type' should be default, linear or llama3"}},
+        {"rms_norm_eps", "1", {"'rms_norm_eps' should be between 0 and 1 but is 1"}},
+        {"attention_bias", "0", {"'attention_bias' should be true or false"}}}},
+      {"mistral", {{"sliding_window", "0", {"'sliding_window' should be 1 to"}}}},
+      {"qwen2",
+       {{"layer_types", R"(["full_attention"])", {"'layer_types' should be 2 entries"}},
+        {"layer_types", R"(["full_attention", "linear_attention"])", {"sliding_attention or full"}},
+        {"layer_types", "\"full_attention\"", {"'layer_types' should be a list"}}}},
+      {"gemma",
+       {{"use_bidirectional_attention", "true", {"should be false but is true"}},
+        {"head_dim", "0", {"'head_dim' should be 1 to"}}}},
+      {"gemma2",
+       {{"query_pre_attn_scalar", "0", {"'query_pre_attn_scalar' should be between 0 and"}},
+        {"attn_logit_softcapping", "-1", {"'attn_logit_softcapping' should be between 0 and"}},
+        {"layer_types", R"(["sliding_attention"])", {"'layer_types' should be 2 entries"}}}},
+  };
+  for (const auto& [model, changes] : cases) {
+    const std::string good = read_file(golden_dir() + "/models/" + model + "/config.json");
+    EXPECT_EQ(parse_config(good, "F").unknown, std::vector<std::string>{}) << model;
+    for (const Change& c : changes) {
+      SCOPED_TRACE(std::string(model) + ": " + c.field);
+      const std::string text = changed(good, c.field, c.value);
+      expect_parts(error_of<FileError>([&] { parse_config(text, "DIR/config.json"); }), c.message);
+    }
+  }
+  // Null is not set.
+  const std::string llama = read_file(golden_dir() + "/models/llama/config.json");
+  for (const char* field : {"attention_bias", "mlp_bias", "rope_scaling", "rope_parameters"}) {
+    const ModelConfig config = parse_config(changed(llama, field, "null"), "F");
+    EXPECT_GT(build_model(config, {}).nodes().size(), 0u) << field;
+  }
+}
+
+TEST(ConfigFile, RopeParametersHoldWhatTwoFieldsHeld) {
+  const std::string llama = read_file(golden_dir() + "/models/llama/config.json");
+  Json older = parse_json(llama, "F"), newer = older;
+  older["rope_theta"] = 500;
+  older["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 4}};
+  newer.erase("rope_theta");
+  newer["rope_parameters"] = {{"rope_type", "linear"}, {"factor", 4}, {"rope_theta", 500}};
+  const auto frequencies = [](const Json& j) {
+    return parse_config(json_text(j), "F").rope_frequencies;
+  };
+  EXPECT_EQ(frequencies(newer), frequencies(older));
+  EXPECT_EQ(frequencies(newer).at(0), 0.25);
+}
+
+TEST(Heads, AClassThatAFamilyLacksIsRefused) {
+  const std::pair<const char*, Head> cases[] = {{"opt", Head::tokens},
+                                                {"gemma", Head::question_answering}};
+  for (const auto& [model, head] : cases) {
+    const ModelConfig config = load_config(golden_dir() + "/models/" + model);
+    expect_parts(error_of<UsageError>([&, head = head] { build_model(config, {.head = head}); }),
+                 {"models of type ", model, "have no head for"});
+  }
+}
+
 TEST(ConfigFile, AMissingFileIsNamed) {
   const TemporaryFolder folder;
   expect_parts(error_of([&] { load_config(folder.path()); }),
