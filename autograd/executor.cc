@@ -72,16 +72,36 @@ void Executor::bind() {
         f(static_cast<size_t>(b));
     }
   };
-  // What depends on frozen parameters alone is computed here, once per store.
-  for (size_t i = 0; i < p.once.size(); ++i) {
+  // What depends on frozen parameters alone is computed here, once per store; what is only on the
+  // way to it, where something needs it, until its last reader has run.
+  const auto first_buffer = [&](size_t i) { return static_cast<size_t>(p.place[i][0]); };
+  const auto passes = [&](size_t i) {
+    return p.once[i] && p.buffers[first_buffer(i)].kind == Program::Kind::passing;
+  };
+  std::vector<bool> wanted(p.once.size(), false);
+  std::vector<std::vector<size_t>> last_read(p.once.size());  // [node]: what passes away with it
+  for (size_t i = p.once.size(); i-- > 0;) {
     if (!p.once[i]) continue;
+    if (!passes(i)) wanted[i] = !store_.derived_is_current(p.buffers[first_buffer(i)].name);
+    if (!wanted[i]) continue;
+    for (const Value v : p.graph.nodes()[i].inputs) {
+      const auto from = static_cast<size_t>(v.node);
+      if (!v.valid() || !passes(from) || wanted[from]) continue;
+      wanted[from] = true;
+      last_read[i].push_back(from);
+    }
+  }
+  for (size_t i = 0; i < p.once.size(); ++i) {
+    if (!p.once[i] || (passes(i) && !wanted[i])) continue;
     const Node& n = p.graph.nodes()[i];
     for (size_t k = 0; k < n.outputs.size(); ++k) {
       const auto b = static_cast<size_t>(p.place[i][k]);
-      persistent_[b] = store_.derived(p.buffers[b].name, n.outputs[k]);
+      const Type& type = n.outputs[k];
+      persistent_[b] =
+          passes(i) ? Tensor(type.dtype, type.shape) : store_.derived(p.buffers[b].name, type);
       data_[b] = persistent_[b].bytes();
     }
-    if (store_.derived_is_current(p.buffers[static_cast<size_t>(p.place[i][0])].name)) continue;
+    if (!wanted[i]) continue;
     for_sources(n, [&](size_t b) {
       persistent_[b] = std::as_const(store_).get(p.buffers[b].name);
       data_[b] = persistent_[b].bytes();
@@ -95,11 +115,14 @@ void Executor::bind() {
       call.workspace = scratch.get();
     }
     kernel->run(call);
-    store_.mark_current(p.buffers[static_cast<size_t>(p.place[i][0])].name);
+    if (!passes(i)) store_.mark_current(p.buffers[first_buffer(i)].name);
     for_sources(n, [&](size_t b) {
       persistent_[b] = {};
       data_[b] = nullptr;
     });
+    for (const size_t from : last_read[i]) {
+      for (const int32_t b : p.place[from]) persistent_[static_cast<size_t>(b)] = {};
+    }
   }
 
   for (const Program::Step& step : p.steps) {

@@ -173,9 +173,11 @@ class Planner {
         expiry_.resize(p_.buffers.size(), -1);
         expiry_.back() = last_read_[i][0];
       } else if (p_.once[i]) {
+        const bool read = std::ranges::any_of(last_read_[i], [](int32_t at) { return at >= 0; });
+        const auto kind = read ? Program::Kind::derived : Program::Kind::passing;
         for (size_t k = 0; k < n.outputs.size(); ++k) {
-          p_.place[i][k] = add_buffer(Program::Kind::derived, n.outputs[k].bytes(),
-                                      derived_name(static_cast<int32_t>(i), k));
+          p_.place[i][k] =
+              add_buffer(kind, n.outputs[k].bytes(), derived_name(static_cast<int32_t>(i), k));
         }
       }
     }

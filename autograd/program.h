@@ -20,6 +20,7 @@ struct Program {
     param,      // bytes of the parameter store
     derived,    // computed once from frozen parameters (packed weights), kept in the store
     source,     // a parameter that only derived values are computed from: no run touches it
+    passing,    // on the way from there to a derived value: exists only while that is computed
   };
   struct Buffer {
     Kind kind = Kind::arena;

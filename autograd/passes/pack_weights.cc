@@ -34,18 +34,37 @@ bool pays(const Graph& graph, const std::vector<bool>& live, Value weight,
   });
 }
 
+// Frozen parameters, as they are or transposed: files of GPT-2 hold [in, out].
+std::vector<Value> frozen_weights(const Graph& graph) {
+  std::set<std::string> changing;
+  for (const auto& [name, v] : graph.assignments()) changing.insert(name);
+  std::set<Value> leaves;
+  std::vector<Value> weights;
+  for (const Param& p : graph.params()) {
+    if (p.trainable || p.kind != Param::Kind::weight || changing.contains(p.name)) continue;
+    const Value leaf = graph.param_value(p.name);
+    if (!leaf.valid()) continue;
+    leaves.insert(leaf);
+    weights.push_back(leaf);
+  }
+  for (size_t i = 0; i < graph.nodes().size(); ++i) {
+    const Node& n = graph.nodes()[i];
+    if (n.op->name == "transpose" && leaves.contains(n.inputs[0]))
+      weights.push_back({static_cast<int32_t>(i), 0});
+  }
+  return weights;
+}
+
 }  // namespace
 
 Graph pack_weights(const Graph& graph) {
-  std::set<std::string> changing;
-  for (const auto& [name, v] : graph.assignments()) changing.insert(name);
   const std::vector<bool> live = live_nodes(graph);
   const Uses uses(graph.nodes());
   Builder b(graph);
-  for (const Param& p : graph.params()) {
-    if (p.trainable || p.kind != Param::Kind::weight || changing.contains(p.name)) continue;
-    const Value weight = graph.param_value(p.name);
-    if (!weight.valid() || !pays(graph, live, weight, uses.of(weight))) continue;
+  for (const Value weight : frozen_weights(graph)) {
+    if (!live[static_cast<size_t>(weight.node)] || !pays(graph, live, weight, uses.of(weight)))
+      continue;
+    const Shape& shape = graph.type(weight).shape;
     const Value panels = b.node("pack", {weight});
     for (const Use& u : uses.of(weight)) {
       if (!live[static_cast<size_t>(u.node)]) continue;
@@ -60,7 +79,7 @@ Graph pack_weights(const Graph& graph) {
       std::vector<Value> inputs = n.inputs;
       inputs[1] = panels;
       const FusedLinearAttrs attrs{
-          .out = p.type.shape[0], .in = p.type.shape[1], .backward = n.op->name == "linear_dx"};
+          .out = shape[0], .in = shape[1], .backward = n.op->name == "linear_dx"};
       b.replace_uses({u.node, 0}, b.node("fused_linear", inputs, Attrs::of(attrs)));
     }
     b.set_path("");

@@ -6,8 +6,8 @@
 
 namespace graft {
 
-// Rewrites linear(x, W, bias) and linear_dx(dy, W) to read pack(W) wherever that pays. The results
-// are the same to the last bit.
+// Rewrites linear(x, W, bias) and linear_dx(dy, W) to read pack(W) wherever that pays, W being a
+// frozen parameter or its transpose. The results are the same to the last bit.
 Graph pack_weights(const Graph& graph);
 
 }  // namespace graft

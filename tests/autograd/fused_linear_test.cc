@@ -204,6 +204,21 @@ const std::vector<PackCase>& pack_cases() {
          b.output("y", ops::linear(b, x, w));
          b.output("w", w);
        }},
+      {"transposed", true,
+       [](Builder& b, Value x, Value w) {
+         b.output("y", ops::linear(b, x, ops::transpose(b, w, {1, 0})));
+       }},
+      {"both uses, transposed", true,
+       [](Builder& b, Value x, Value w) {
+         const Value t = ops::transpose(b, w, {1, 0});
+         b.output("y", ops::linear(b, x, t));
+         b.output("dx", b.node("linear_dx", {x, t}));
+       }},
+      {"trainable and transposed", false,
+       [](Builder& b, Value x, Value w) {
+         b.output("y", ops::linear(b, x, ops::transpose(b, w, {1, 0})));
+       },
+       true},
       {"other reader is dead", true,
        [](Builder& b, Value x, Value w) {
          b.output("y", ops::linear(b, x, w));
