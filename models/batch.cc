@@ -19,6 +19,23 @@ void check_ids(std::span<const int64_t> ids, int64_t size, const char* what, con
   }
 }
 
+// The decoder's side of a batch. Its classification class reads the state at the last token.
+void fill_decoder_inputs(const ModelConfig& config, std::span<const TokenRow> rows, Tensor& ids,
+                         int64_t* pool) {
+  const int64_t T = ids.shape()[1];
+  std::vector<int64_t> labels(rows.size() * static_cast<size_t>(T), -100);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const auto& target = rows[r].target.empty() ? rows[r].ids : rows[r].target;
+    check_ids(target, config.vocab, "token id", "vocab_size");
+    const auto n = static_cast<int64_t>(target.size());
+    const int64_t first = static_cast<int64_t>(r) * T;
+    std::copy_n(target.begin(), std::min(n, T), labels.begin() + first);
+    for (int64_t t = 0; pool != nullptr && t < T; ++t) pool[first + t] = t + 1 == n;
+  }
+  std::ranges::copy(shifted_right(config, labels, static_cast<int64_t>(rows.size()), T),
+                    ids.data<int64_t>());
+}
+
 }  // namespace
 
 std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int64_t> input_ids,
@@ -43,6 +60,17 @@ std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int
     }
   }
   return positions;
+}
+
+std::vector<int64_t> shifted_right(const ModelConfig& config, std::span<const int64_t> labels,
+                                   int64_t batch, int64_t length) {
+  std::vector<int64_t> ids(labels.size());
+  for (int64_t i = 0; i < batch * length; ++i) {
+    const int64_t before =
+        i % length == 0 ? config.decoder_start_id : labels[static_cast<size_t>(i) - 1];
+    ids[static_cast<size_t>(i)] = before < 0 ? std::max<int64_t>(config.pad_id, 0) : before;
+  }
+  return ids;
 }
 
 int64_t longest_row(const ModelConfig& config) {
@@ -81,6 +109,8 @@ void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int6
       if (types != nullptr) types[at] = real && !x.types.empty() ? x.types[from] : 0;
     }
   }
+  if (Tensor* decoder = input("decoder_input_ids"))
+    fill_decoder_inputs(config, rows, *decoder, pool);
   int64_t* const positions = data("position_ids");
   if (positions == nullptr) return;
   const size_t count = rows.size() * static_cast<size_t>(T);

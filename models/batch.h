@@ -16,12 +16,18 @@ std::vector<int64_t> position_ids(const ModelConfig& config, std::span<const int
                                   std::span<const int64_t> attention_mask, int64_t batch,
                                   int64_t length);
 
+// What the decoder of a model with two stacks reads to say `labels` [batch, length]: the start
+// token, then each label but the last; padding for a label of -100.
+std::vector<int64_t> shifted_right(const ModelConfig& config, std::span<const int64_t> labels,
+                                   int64_t batch, int64_t length);
+
 // Tokens that fit into one row.
 int64_t longest_row(const ModelConfig& config);
 
-// One row of a batch, without padding; types may be empty (all 0).
+// One row of a batch, without padding; types may be empty (all 0). `target` is what a decoder with
+// an encoder says; empty: the row itself, as its classification class reads it.
 struct TokenRow {
-  std::span<const int64_t> ids, types;
+  std::span<const int64_t> ids, types, target = {};
 };
 
 enum class Padding : uint8_t { right, left };

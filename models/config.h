@@ -38,6 +38,11 @@ struct ModelConfig {
   double attention_softcap = 0, logit_softcap = 0;  // 0: none
   std::vector<int64_t> windows;  // per layer: positions that a query sees, itself included; 0: all
 
+  // ---- encoder-decoders
+  int64_t decoder_layers = 0;
+  int64_t relative_buckets = 0, relative_distance = 0;  // of the bias on scores
+  bool gated = false;                                   // down(act(gate(x)) * up(x))
+
   Json raw;
   std::vector<std::string> unknown;  // fields of the file that no one reads
 

@@ -24,5 +24,8 @@ extern const Family kOpt;
 namespace gpt_neox {
 extern const Family kGptNeox;
 }
+namespace t5 {  // T5 (1910.10683) and mT5 (2010.11934)
+extern const Family kT5, kMt5;
+}
 
 }  // namespace graft

@@ -8,15 +8,17 @@
 
 namespace graft {
 
-Value ModelBuilder::token_embeddings(std::string_view name, std::optional<int64_t> width) {
+Value ModelBuilder::token_embeddings(std::string_view name, Value ids,
+                                     std::optional<int64_t> width) {
   table_ = b.path(std::string(name) + ".weight");
-  const Value x = nn::embedding(b, token_ids(), name, c.vocab, width.value_or(c.hidden));
+  if (!ids.valid()) ids = token_ids();
+  const Value x = nn::embedding(b, ids, name, c.vocab, width.value_or(c.hidden));
   b.mark(Role::embedding_tokens, x);
   return x;
 }
 
 Value ModelBuilder::split_heads(Value x, int64_t heads, int64_t size) {
-  return ops::reshape(b, x, {o.batch, o.length, heads, size});
+  return ops::reshape(b, x, {b.shape(x)[0], b.shape(x)[1], heads, size});
 }
 
 Value ModelBuilder::join_heads(Value context) {
@@ -72,8 +74,9 @@ Value ModelBuilder::rope(Value x) {
   return ops::rope(b, x, positions(), attrs);
 }
 
-void ModelBuilder::hidden(int64_t i, Value x) {
-  if (o.hidden_states) b.output(fmt::format("hidden/{}", i), x);
+void ModelBuilder::hidden(int64_t i, Value x, std::string_view stack) {
+  if (o.hidden_states)
+    b.output(fmt::format("{}{}hidden/{}", stack, stack.empty() ? "" : "_", i), x);
 }
 
 int64_t ModelBuilder::labels() const {
@@ -96,8 +99,9 @@ Value ModelBuilder::first_token(Value x) {
 }
 
 Value ModelBuilder::pool(Value x) {
-  const Value mask = ops::cast(b, input("pool_mask"), DType::f32);
-  const Value row = ops::reshape(b, mask, {o.batch, 1, o.length});
+  const int64_t T = b.shape(x)[1];
+  const Value mask = ops::cast(b, b.input("pool_mask", DType::i64, {o.batch, T}), DType::f32);
+  const Value row = ops::reshape(b, mask, {o.batch, 1, T});
   const Value total = ops::reshape(b, ops::matmul(b, row, x), {o.batch, b.shape(x)[-1]});
   return ops::div(b, total, ops::sum(b, mask, {1}, true));
 }

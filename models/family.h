@@ -25,13 +25,17 @@ class ModelBuilder {
   // ---- inputs, i64 [B, T], declared when asked for
   Value input(const char* name) { return b.input(name, DType::i64, {o.batch, o.length}); }
   Value token_ids() { return input("input_ids"); }
+  Value decoder_token_ids() {
+    return b.input("decoder_input_ids", DType::i64, {o.batch, target_length()});
+  }
+  int64_t target_length() const { return o.target_length > 0 ? o.target_length : o.length; }
   Value mask() { return input("attention_mask"); }
   Value positions() { return input("position_ids"); }
 
   // ---- pieces
-  // The token table, named as it is below the current scope, of a width other than the model's
-  // where one is given: [B, T, width], marked.
-  Value token_embeddings(std::string_view name, std::optional<int64_t> width = {});
+  // The token table, named as it is below the current scope: [B, T, C], marked. Of other ids than the
+  // input's, or of a width other than the model's, where they are given.
+  Value token_embeddings(std::string_view name, Value ids = {}, std::optional<int64_t> width = {});
   // x [B, T, C] -> [B, T, heads, size]
   Value split_heads(Value x, int64_t heads, int64_t size);
   // [B, T, H, D] -> [B, T, H D], marked as the attention's context.
@@ -40,8 +44,8 @@ class ModelBuilder {
   // cache if there is one. q [B, T, H, D]; k, v [B, T, Hk, D].
   Value causal_attention(Value q, Value k, Value v);
   Value rope(Value x);  // [B, T, H, D] rotated by the positions
-  // Output hidden/i, where hidden states are asked for.
-  void hidden(int64_t i, Value x);
+  // Output hidden/i, or STACK_hidden/i where there are two, if hidden states are asked for.
+  void hidden(int64_t i, Value x, std::string_view stack = {});
 
   // ---- pieces of heads
   int64_t labels() const;
@@ -82,7 +86,8 @@ struct Family {
   std::string_view prefix;
   Positions positions;
   void (*read)(ConfigReader& r, ModelConfig& c);
-  // Down to the last hidden states [B, T, C], normed as the bare class returns them.
+  // Down to the last hidden states [B, T, C], normed as the bare class returns them; those of the
+  // encoder where there are two stacks.
   Value (*body)(ModelBuilder& m);
   Value (*pooler)(ModelBuilder& m, Value x);    // null: the bare class has none
   Value (*classify)(ModelBuilder& m, Value x);  // logits [B, labels]; null: no such class
@@ -91,6 +96,8 @@ struct Family {
   std::string_view token_head = {};
   // What stands for `prefix` in the question answering class; empty: no such class.
   std::string_view answers_prefix = {};
+  // The second stack, on the last hidden states of the first; null: there is none.
+  Value (*decode)(ModelBuilder& m, Value encoder_last) = nullptr;
 };
 
 // Throws UsageError naming the families there are.

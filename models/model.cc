@@ -37,6 +37,7 @@ Value head(ModelBuilder& m, Value x) {
       return answers(m, x);
     case Head::masked_lm:
     case Head::causal_lm:
+    case Head::seq2seq_lm:
       if (family.language == nullptr) no_head(m.c, "language modelling");
       return family.language(m, x);
     case Head::mean_pooled: {
@@ -48,6 +49,46 @@ Value head(ModelBuilder& m, Value x) {
   return {};
 }
 
+// Whether the head stands on the second stack. The bare class has both unless its name says so.
+bool decodes(const ModelConfig& c, const ModelOptions& o) {
+  if (c.family->decode == nullptr || o.part == Part::encoder) return false;
+  if (o.head == Head::none) return !c.architecture.ends_with("EncoderModel");
+  return o.head == Head::seq2seq_lm || o.head == Head::classification;
+}
+
+void check(const ModelConfig& c, const ModelOptions& o) {
+  if (c.max_positions > 0 && o.length > c.max_positions) {
+    throw UsageError("the model has {} positions; a length of {} does not fit", c.max_positions,
+                     o.length);
+  }
+  const bool two = c.family->decode != nullptr;
+  if (!two && o.part != Part::whole)
+    throw UsageError("models of type {} are one stack; there is no part to build", c.model_type);
+  if (o.part == Part::decoder && !decodes(c, o))
+    throw UsageError("this head of {} stands on the encoder; there is no decoder to build",
+                     c.model_type);
+  if (o.part == Part::encoder && o.head != Head::none)
+    throw UsageError("an encoder is built without a head");
+  if (two && (o.head == Head::question_answering || o.head == Head::masked_lm ||
+              o.head == Head::causal_lm))
+    no_head(c, "question answering, masked or causal language modelling");
+  if (!two && o.head == Head::seq2seq_lm) no_head(c, "conditional generation");
+}
+
+Value body(ModelBuilder& m) {
+  const Family& family = *m.c.family;
+  if (family.decode == nullptr) return family.body(m);
+  Value encoded;
+  if (m.o.part == Part::decoder) {
+    encoded = m.b.input("encoder_last", DType::f32, {m.o.batch, m.o.length, m.c.hidden});
+  } else {
+    encoded = family.body(m);
+    m.b.layer = -1;
+    m.b.output("encoder_last", encoded);
+  }
+  return decodes(m.c, m.o) ? family.decode(m, encoded) : encoded;
+}
+
 }  // namespace
 
 Head head_of(const ModelConfig& config) {
@@ -57,12 +98,13 @@ Head head_of(const ModelConfig& config) {
   if (a.ends_with("ForTokenClassification")) return Head::tokens;
   if (a.ends_with("ForQuestionAnswering")) return Head::question_answering;
   if (a.ends_with("ForMaskedLM")) return Head::masked_lm;
+  if (a.ends_with("ForConditionalGeneration")) return Head::seq2seq_lm;
   if (a.ends_with("ForCausalLM") || a.ends_with("LMHeadModel")) return Head::causal_lm;
   if (a.empty() || a.ends_with("Model")) return Head::none;
   throw UsageError(
       "the class {} is not known; known: ...Model, ...ForSequenceClassification, "
       "...ForImageClassification, ...ForTokenClassification, ...ForQuestionAnswering, "
-      "...ForMaskedLM, ...ForCausalLM",
+      "...ForMaskedLM, ...ForCausalLM, ...ForConditionalGeneration",
       a);
 }
 
@@ -73,23 +115,20 @@ Head task_head(const ModelConfig& config) {
 }
 
 std::string body_prefix(const ModelConfig& config, Head head) {
-  if (head == Head::none || head == Head::mean_pooled) return "";
+  if (head == Head::none || head == Head::mean_pooled || head == Head::seq2seq_lm) return "";
   const Family& f = *config.family;
   return std::string(head == Head::question_answering ? f.answers_prefix : f.prefix) + ".";
 }
 
 Graph build_model(const ModelConfig& config, const ModelOptions& options) {
-  if (config.max_positions > 0 && options.length > config.max_positions) {
-    throw UsageError("the model has {} positions; a length of {} does not fit",
-                     config.max_positions, options.length);
-  }
+  check(config, options);
   ModelBuilder m(config, options);
   std::string prefix = body_prefix(config, options.head);
   if (!prefix.empty()) prefix.pop_back();
   Value x;
   {
     const auto scope = m.b.scope(prefix);
-    x = config.family->body(m);
+    x = body(m);
     m.b.layer = -1;
     m.b.mark(Role::final_hidden, x);
     m.b.output("last_hidden", x);

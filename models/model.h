@@ -15,6 +15,7 @@ enum class Head : uint8_t {
   question_answering,  // logits [B, T, 2], start_logits and end_logits [B, T]
   masked_lm,           // logits [B, T, V]
   causal_lm,           // logits [B, T, V]
+  seq2seq_lm,          // logits [B, target length, V]
   mean_pooled,  // logits [B, labels]: one linear layer "classifier" on the mean of the visible last
                 // hidden states
 };
@@ -39,8 +40,18 @@ struct CacheOptions {
   int64_t capacity = 0;  // columns
 };
 
+// What of a model with two stacks is built. Text is made from the encoder once, then from the
+// decoder token by token.
+enum class Part : uint8_t {
+  whole,    // the encoder, and the decoder where the head stands on it
+  encoder,  // down to encoder_last
+  decoder,  // from the input encoder_last, f32 [B, T, C]
+};
+
 struct ModelOptions {
   int64_t batch = 1, length = 1;
+  int64_t target_length = 0;  // of a decoder with an encoder; 0: length
+  Part part = Part::whole;
   Head head = Head::none;
   int64_t labels = 0;          // of the head; 0: as many as the config names
   bool hidden_states = false;  // named outputs hidden/0 .. hidden/L
@@ -49,10 +60,11 @@ struct ModelOptions {
 };
 
 // Inputs, all i64 [B, T]: input_ids, attention_mask, position_ids, token_type_ids (where the family
-// has them) and, for mean_pooled and a decoder's classification, pool_mask (what counts in the
-// mean). Outputs: last_hidden, pooler, logits, embedding (mean_pooled), hidden/i as the options
-// say. All parameters are declared frozen; roles and block indices are marked. Throws UsageError
-// for a head that the family does not have.
+// has them), decoder_input_ids [B, target length] and, for mean_pooled and a decoder's
+// classification, pool_mask (what counts in the mean). Outputs: last_hidden, pooler, logits,
+// embedding (mean_pooled), hidden/i as the options say; with two stacks encoder_last,
+// encoder_hidden/i and decoder_hidden/i. All parameters are declared frozen; roles and block
+// indices are marked. Throws UsageError for a head that the family does not have.
 Graph build_model(const ModelConfig& config, const ModelOptions& options);
 
 // The prefix of the body's parameters under that head: "bert.", ..., or "" for the bare body.

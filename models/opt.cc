@@ -91,7 +91,7 @@ Value body(ModelBuilder& m) {
   const Traits t = traits_of(m.c);
   const bool projected = t.table_width != m.c.hidden;
   const auto scope = b.scope("decoder");
-  Value x = m.token_embeddings("embed_tokens", t.table_width);
+  Value x = m.token_embeddings("embed_tokens", {}, t.table_width);
   if (projected) x = nn::linear(b, x, "project_in", m.c.hidden, false);
   x = ops::add(b, x,
                nn::embedding(b, m.positions(), "embed_positions",
