@@ -82,7 +82,7 @@ int64_t longest_row(const ModelConfig& config) {
 
 void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int64_t length,
                  int64_t virtual_tokens, const std::function<Tensor*(const std::string&)>& input,
-                 Padding padding) {
+                 Side padding) {
   const int64_t pad_id = std::max<int64_t>(config.pad_id, 0);
   // What the head reads of a row: all of its tokens, or a decoder's last one.
   const bool last_only = config.family->kind == Family::Kind::decoder;
@@ -98,7 +98,7 @@ void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int6
     check_ids(x.ids, config.vocab, "token id", "vocab_size");
     if (types != nullptr) check_ids(x.types, config.token_types, "token type", "type_vocab_size");
     const auto size = static_cast<int64_t>(x.ids.size());
-    const int64_t begin = padding == Padding::right ? v : v + length - size;
+    const int64_t begin = padding == Side::right ? v : v + length - size;
     for (int64_t t = 0; t < T; ++t) {
       const int64_t at = static_cast<int64_t>(r) * T + t;
       const bool real = t >= begin && t < begin + size;

@@ -8,6 +8,7 @@
 
 #include "core/tensor.h"
 #include "models/config.h"
+#include "models/tokenizer.h"
 
 namespace graft {
 
@@ -30,13 +31,11 @@ struct TokenRow {
   std::span<const int64_t> ids, types, target = {};
 };
 
-enum class Padding : uint8_t { right, left };
-
 // Writes the inputs of a model for a batch padded to `length` behind `virtual_tokens` rows of any
 // id, which are visible but not part of the mean. `input` gives the tensor of a name, null where
 // the graph has no such input. Throws UsageError for a token that the model does not know.
 void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int64_t length,
                  int64_t virtual_tokens, const std::function<Tensor*(const std::string&)>& input,
-                 Padding padding = Padding::right);
+                 Side padding = Side::right);
 
 }  // namespace graft

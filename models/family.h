@@ -33,8 +33,8 @@ class ModelBuilder {
   Value positions() { return input("position_ids"); }
 
   // ---- pieces
-  // The token table, named as it is below the current scope: [B, T, C], marked. Of other ids than the
-  // input's, or of a width other than the model's, where they are given.
+  // The token table, named as it is below the current scope: [B, T, C], marked. Of other ids than
+  // the input's, or of a width other than the model's, where they are given.
   Value token_embeddings(std::string_view name, Value ids = {}, std::optional<int64_t> width = {});
   // x [B, T, C] -> [B, T, heads, size]
   Value split_heads(Value x, int64_t heads, int64_t size);

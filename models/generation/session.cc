@@ -79,7 +79,7 @@ std::span<float> DecodingSession::start(const std::vector<std::vector<int64_t>>&
   fill_inputs(
       config_, texts, longest, v,
       [&](const std::string& name) { return fill.has_input(name) ? &fill.input(name) : nullptr; },
-      Padding::left);
+      Side::left);
   const int64_t* const mask = fill.input("attention_mask").data<int64_t>();
   visible_.assign(static_cast<size_t>(rows_ * capacity_), 0);
   positions_.assign(static_cast<size_t>(rows_), 0);
