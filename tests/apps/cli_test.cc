@@ -1,7 +1,11 @@
 // The program's borders: exit status, messages, JSON.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
+#include "core/safetensors.h"
 #include "tests/apps/program.h"
+#include "tests/support/golden.h"
 
 namespace graft::testing {
 namespace {
@@ -45,6 +49,7 @@ const std::vector<Refusal>& refusals() {
       {"BudgetText", "plan --budget lots {model}", 2, "--budget takes auto or bytes"},
       {"Device", "plan --device cuda {model}", 1, "no such device; use --device cpu"},
       {"Precision", "plan --precision bf16 {model}", 1, "use --precision fp32"},
+      {"MergedType", "merge {model} --adapter A --output O --dtype i64", 2, "--dtype: i64 not in"},
       {"NoFile", "inspect /nonexistent", 3, "/nonexistent"},
       {"NoModel", "plan --model /nonexistent", 3, "/nonexistent"},
       {"Config", "plan --model {dir}", 3, "'num_hidden_layers' is missing"},
@@ -130,6 +135,44 @@ TEST(Cli, BenchRunsAsPlanned) {
                      .json();
   EXPECT_EQ(j.at("peak_bytes"), j.at("planned_peak_bytes"));
   EXPECT_LE(j.at("seconds_per_step_min").get<double>(), j.at("seconds_per_step").get<double>());
+}
+
+TEST(Cli, InspectShowsShardsTypesAndWhatIsMissing) {
+  const TemporaryFolder dir;
+  const std::string from = golden_dir() + "/models/bert_cls";
+  write_file(dir / "config.json", read_file(from + "/config.json"));
+  write_file(dir / "vocab.txt", "[UNK]\n[CLS]\n[SEP]\n");
+  std::map<std::string, Tensor> parts[2];
+  Json map = Json::object();
+  auto put = [&](size_t part, const std::string& name, const Tensor& t) {
+    parts[part][name] = t;
+    map[name] = fmt::format("{}.safetensors", part);
+  };
+  const SafeTensors file = SafeTensors::open(from + "/model.safetensors");
+  for (const auto& [name, t] : file.tensors()) put(t.shape().rank() - 1, name, t);
+  put(0, "lm_head.weight", Tensor(DType::bf16, {3}));
+  for (const char* part : {"0", "1"})
+    save_safetensors(dir / (part + std::string(".safetensors")), parts[*part - '0']);
+  write_json_file(dir / "model.safetensors.index.json", {{"weight_map", map}});
+  const Json whole = graft("inspect --json " + dir.path()).json();
+  EXPECT_EQ(whole.at("whole"), true) << whole.at("problems");
+  EXPECT_EQ(whole.at("dtypes"), Json({{"bf16", 1}, {"f32", file.tensors().size()}}));
+  EXPECT_EQ(whole.at("unknown"), Json::array({"lm_head.weight"}));
+  ASSERT_EQ(whole.at("files").size(), 2u);
+  EXPECT_EQ(whole.at("files")[1].at("name"), "1.safetensors");
+  EXPECT_EQ(whole.at("files")[1].at("tensors"), parts[1].size());
+  const std::string text = graft("inspect " + dir.path()).output;
+  for (const char* part : {"not read by the model: lm_head.weight\n", "tensors (1 bf16, ",
+                           "0.safetensors: ", "; whole\n"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << text;
+  }
+  std::filesystem::remove(dir / "1.safetensors");
+  const Json broken = graft("inspect --json " + dir.path()).json();
+  EXPECT_EQ(broken.at("whole"), false);
+  EXPECT_EQ(broken.at("problems").size(), 1u);
+  EXPECT_NE(broken.at("problems")[0].get<std::string>().find("the shard '1.safetensors'"),
+            std::string::npos)
+      << broken;
 }
 
 TEST(Cli, TextsBecomeTokensAndVectors) {

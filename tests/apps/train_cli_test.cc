@@ -68,6 +68,16 @@ TEST(TrainCli, TuneThenUseTheAdapter) {
   ASSERT_EQ(merged.status, 0) << merged.output;
   EXPECT_LT(merged.json().at("max_abs_difference").get<double>(), 2e-5);
   EXPECT_EQ(graft("inspect --json " + (dir / "merged"), Streams::out).json().at("whole"), true);
+  const std::string small = " --dtype bf16 --shard-bytes 10000000 --output " + (dir / "small");
+  const Json files =
+      graft("merge --json --adapter " + (dir / "out") + small + minilm_option(), Streams::out)
+          .json()
+          .at("files");
+  EXPECT_GT(files.size(), 3u);
+  const Json inspected = graft("inspect --json " + (dir / "small"), Streams::out).json();
+  EXPECT_EQ(inspected.at("whole"), true) << inspected.at("problems");
+  EXPECT_EQ(inspected.at("files").size() + 1, files.size());  // and the index
+  EXPECT_FALSE(inspected.at("dtypes").contains("f32"));
   const Result again =
       graft("eval --json --model " + (dir / "merged") + " --task " + (dir / "things.train.tsv"),
             Streams::out);
