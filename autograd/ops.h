@@ -98,6 +98,10 @@ Value rms_norm(Builder& b, Value x, Value weight, double eps);
 Value cross_entropy(Builder& b, Value logits, Value target, const std::string& reduction = "mean",
                     int64_t ignore_index = -100,
                     double label_smoothing = 0);  // logits [N, C], target [N]
+// cross_entropy(linear(x, w, bias), target), the logits in chunks of at most 4 MB: forward keeps
+// two numbers per row, backward computes the chunks again. x [N, C], w [V, C], bias [V] or absent.
+Value linear_cross_entropy(Builder& b, Value x, Value w, Value bias, Value target,
+                           const HeadLossAttrs& attrs = {});
 Value mse(Builder& b, Value x, Value y, const std::string& reduction = "mean");
 Value bce_with_logits(Builder& b, Value x, Value y, Value pos_weight = {},
                       const std::string& reduction = "mean");

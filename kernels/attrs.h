@@ -192,6 +192,18 @@ struct LossAttrs {
   double label_smoothing = 0;      // cross_entropy
   GRAFT_FIELDS(reduction, ignore_index, label_smoothing)
 };
+// linear_cross_entropy(x, w, target, bias?): cross entropy of softcap tanh(y / softcap), where
+// y = scale x W^T + bias
+struct HeadLossAttrs {
+  std::string reduction = "mean";  // none, mean, sum
+  int64_t ignore_index = -100;
+  double label_smoothing = 0;
+  double scale = 1;
+  double softcap = 0;                                      // 0: none
+  bool need_dx = true, need_dw = true, need_dbias = true;  // backward: the others have no elements
+  GRAFT_FIELDS(reduction, ignore_index, label_smoothing, scale, softcap, need_dx, need_dw,
+               need_dbias)
+};
 struct AttentionAttrs {
   double scale = 1;
   double softcap = 0;  // 0: none; else scores are softcap tanh(q k^T scale / softcap) + bias

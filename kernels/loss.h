@@ -10,7 +10,8 @@
 namespace graft::loss {
 
 // A target outside [0, C) counts as ignored; callers refuse such labels before a run.
-inline bool Kept(int64_t target, int64_t classes, const LossAttrs& a) {
+template <typename A>
+bool Kept(int64_t target, int64_t classes, const A& a) {
   return target != a.ignore_index && target >= 0 && target < classes;
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/gradient.h"
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
+#include "autograd/passes/fuse_loss.h"
 #include "nn/optimizer.h"
 
 namespace graft {
@@ -45,6 +46,8 @@ Graph training_step(std::span<const MicroBatch> parts, int64_t classes, const St
     for (const auto& [name, v] : model.outputs()) b.output(name, here(v));
     Value loss = loss_of(b, b.graph().output("logits"), classes, suffix);
     loss = peft::add_penalties(b, loss);
+    b.keep_outputs({});  // nobody wants to see the logits of a step
+    loss = fuse_loss(b, loss);
     if (parts.size() > 1) loss = ops::scale(b, loss, parts[k].share);
     total = total.valid() ? ops::add(b, total, loss) : loss;
     const auto own = gradient(b, loss);
@@ -57,7 +60,6 @@ Graph training_step(std::span<const MicroBatch> parts, int64_t classes, const St
   b.part = 0;
   b.phase = Phase::forward;
   b.output("loss", total);
-  b.keep_outputs({"loss"});
 
   std::map<double, ParamGroup> groups;  // by learning rate
   for (const auto& [name, g] : gradients) {

@@ -1,14 +1,16 @@
 // Losses. cross_entropy returns the loss and, for backward, needs nothing but its own inputs.
+#include <cmath>
+
 #include "autograd/ops.h"
 #include "autograd/ops/families.h"
+#include "core/error.h"
 
 namespace graft::ops {
 namespace {
 
 using Values = std::vector<Value>;
 
-void check_reduction(const InferCall& c) {
-  const std::string& r = c.attr<LossAttrs>().reduction;
+void check_reduction(const InferCall& c, const std::string& r) {
   c.expect(r == "none" || r == "mean" || r == "sum", "the reduction must be none, mean or sum");
 }
 
@@ -16,7 +18,7 @@ std::vector<Type> infer_cross_entropy(const InferCall& c) {
   c.expect_arity(2, 2);
   c.expect_float(0);
   c.expect_int(1);
-  check_reduction(c);
+  check_reduction(c, c.attr<LossAttrs>().reduction);
   c.expect(c.shape(0).rank() == 2 && c.shape(1) == Shape{c.shape(0)[0]},
            "logits must be [N, C] and target [N]");
   return {{c.dtype(0), c.attr<LossAttrs>().reduction == "none" ? c.shape(1) : Shape{}}};
@@ -27,7 +29,7 @@ std::vector<Type> infer_cross_entropy_backward(const InferCall& c) {  // dout, l
   c.expect_float(0);
   c.expect_float(1);
   c.expect_int(2);
-  check_reduction(c);
+  check_reduction(c, c.attr<LossAttrs>().reduction);
   c.expect(c.shape(1).rank() == 2 && c.shape(2) == Shape{c.shape(1)[0]},
            "logits must be [N, C] and target [N]");
   c.expect(c.shape(0) == (c.attr<LossAttrs>().reduction == "none" ? c.shape(2) : Shape{}),
@@ -77,9 +79,87 @@ Values vjp_bce(VjpCall& c) {
   return g;
 }
 
+// ---- a linear layer and the cross entropy of its results, which are never there all at once
+struct Head {  // operands from `first` on: x, w, target
+  int64_t rows, features, classes;
+};
+
+Head check_head(const InferCall& c, size_t first, size_t bias) {
+  const auto& a = c.attr<HeadLossAttrs>();
+  check_reduction(c, a.reduction);
+  c.expect(a.softcap >= 0 && std::isfinite(a.softcap), "softcap must be positive, or 0 for none");
+  c.expect_float(first);
+  c.expect_float(first + 1);
+  c.expect_int(first + 2);
+  const Shape &x = c.shape(first), &w = c.shape(first + 1);
+  c.expect(x.rank() == 2 && w.rank() == 2 && x[1] == w[1], "x must be [N, C] and w [V, C]");
+  c.expect(c.shape(first + 2) == Shape{x[0]}, "target must be [N]");
+  if (c.has(bias)) c.expect(c.in(bias) == Type{c.dtype(first), {w[0]}}, "bias must be [V]");
+  return {x[0], x[1], w[0]};
+}
+
+// The loss, and of each row of logits the largest and the logarithm of sum exp(logit - largest).
+std::vector<Type> infer_linear_cross_entropy(const InferCall& c) {  // x, w, target, bias?
+  c.expect_arity(3, 4);
+  const Head h = check_head(c, 0, 3);
+  const bool none = c.attr<HeadLossAttrs>().reduction == "none";
+  return {{c.dtype(0), none ? Shape{h.rows} : Shape{}}, {c.dtype(0), {h.rows, 2}}};
+}
+
+// dout, x, w, target, statistics, bias?
+std::vector<Type> infer_linear_cross_entropy_backward(const InferCall& c) {
+  c.expect_arity(5, 6);
+  const Head h = check_head(c, 1, 5);
+  const auto& a = c.attr<HeadLossAttrs>();
+  const DType d = c.dtype(1);
+  c.expect(c.in(0) == Type{d, a.reduction == "none" ? Shape{h.rows} : Shape{}},
+           "dout must be as the loss");
+  c.expect(c.in(4) == Type{d, {h.rows, 2}}, "statistics must be those of linear_cross_entropy");
+  const Type nothing{d, {0}};
+  return {a.need_dx ? c.in(1) : nothing, a.need_dw ? c.in(2) : nothing,
+          a.need_dbias ? Type{d, {h.classes}} : nothing};
+}
+
+Values vjp_linear_cross_entropy(VjpCall& c) {
+  if (c.grads.size() > 1 && c.grad(1).valid()) {
+    throw GraphError("the row statistics of linear_cross_entropy at '{}' have no gradient",
+                     c.node.scope);
+  }
+  auto a = c.attr<HeadLossAttrs>();
+  a.need_dx = c.need(0);
+  a.need_dw = c.need(1);
+  a.need_dbias = c.need(3);
+  const Value g = c.b.node("linear_cross_entropy_backward",
+                           {c.grad(), c.in(0), c.in(1), c.in(2), c.out(1), c.in(3)}, Attrs::of(a));
+  Values out(4);
+  if (a.need_dx) out[0] = {g.node, 0};
+  if (a.need_dw) out[1] = {g.node, 1};
+  if (a.need_dbias) out[3] = {g.node, 2};
+  return out;
+}
+
+double head_product(const Type& x, const Type& w) {
+  return 2.0 * static_cast<double>(x.shape.elements()) * static_cast<double>(w.shape[0]);
+}
+double linear_cross_entropy_flops(std::span<const Type> in, std::span<const Type>, const Attrs&) {
+  return head_product(in[0], in[1]);
+}
+double linear_cross_entropy_backward_flops(std::span<const Type> in, std::span<const Type>,
+                                           const Attrs& attrs) {
+  const auto& a = attrs.as<HeadLossAttrs>();
+  return (1 + a.need_dx + a.need_dw) * head_product(in[1], in[2]);
+}
+
 constexpr OpDef kOps[] = {
     {.name = "cross_entropy", .infer = infer_cross_entropy, .vjp = vjp_cross_entropy},
     {.name = "cross_entropy_backward", .infer = infer_cross_entropy_backward},
+    {.name = "linear_cross_entropy",
+     .infer = infer_linear_cross_entropy,
+     .vjp = vjp_linear_cross_entropy,
+     .flops = linear_cross_entropy_flops},
+    {.name = "linear_cross_entropy_backward",
+     .infer = infer_linear_cross_entropy_backward,
+     .flops = linear_cross_entropy_backward_flops},
     {.name = "bce", .infer = infer_bce, .vjp = vjp_bce, .in_place = 3},
     {.name = "bce_backward", .infer = infer_bce_backward, .in_place = 3},
 };
@@ -100,6 +180,11 @@ Value cross_entropy(Builder& b, Value logits, Value target, const std::string& r
                     int64_t ignore_index, double label_smoothing) {
   return b.node("cross_entropy", {logits, target},
                 Attrs::of(LossAttrs{reduction, ignore_index, label_smoothing}));
+}
+
+Value linear_cross_entropy(Builder& b, Value x, Value w, Value bias, Value target,
+                           const HeadLossAttrs& attrs) {
+  return b.node("linear_cross_entropy", {x, w, target, bias}, Attrs::of(attrs));
 }
 
 Value mse(Builder& b, Value x, Value y, const std::string& reduction) {

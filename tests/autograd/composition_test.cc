@@ -105,6 +105,26 @@ Row read_rows_row() {
           }};
 }
 
+Row head_row(const char* name, const HeadLossAttrs& a, bool bias, int64_t n = 7, int64_t v = 9) {
+  Tensor target = ints({n}, 0, v, 4);
+  target.data<int64_t>()[2] = -100;
+  Inputs inputs = {
+      {"x", floats({n, 4}, 1, -2, 2)}, {"w", floats({v, 4}, 2, -2, 2)}, {"target", target}};
+  if (bias) inputs["bias"] = floats({v}, 3);
+  return {name, inputs,
+          [a](Builder& b, const In& in) {
+            return ops::linear_cross_entropy(b, in("x"), in("w"), in("bias"), in("target"), a);
+          },
+          [a](Builder& b, const In& in) {
+            Value z = ops::scale(b, ops::linear(b, in("x"), in("w")), a.scale);
+            if (in("bias").valid()) z = ops::add(b, z, in("bias"));
+            if (a.softcap > 0)
+              z = ops::scale(b, ops::tanh(b, ops::scale(b, z, 1 / a.softcap)), a.softcap);
+            return ops::cross_entropy(b, z, in("target"), a.reduction, a.ignore_index,
+                                      a.label_smoothing);
+          }};
+}
+
 std::vector<Row> rows() {
   std::vector<Row> all = attention_rows();
   all.push_back(write_rows_row("write_rows_at_one_place", ints({}, 1, 2),
@@ -115,6 +135,11 @@ std::vector<Row> rows() {
   all.push_back(write_rows_row("write_rows_over_the_ends", int_values({3, -1}),
                                {9, 10, 11, -1, -1, -1, -1, -1, -1, 12, 13, 14}));
   all.push_back(read_rows_row());
+  all.push_back(head_row("head", {}, false));
+  all.push_back(head_row("head_bias", {.reduction = "sum", .ignore_index = 3}, true));
+  all.push_back(head_row("head_smoothed", {.reduction = "none", .label_smoothing = 0.2}, true));
+  all.push_back(head_row("head_scaled_and_capped", {.scale = 0.7, .softcap = 2}, true));
+  all.push_back(head_row("head_in_chunks", {.softcap = 3}, true, 1100, 2100));
   return all;
 }
 

@@ -15,6 +15,7 @@
 #include "autograd/passes/common_subexpressions.h"
 #include "autograd/passes/dead_code.h"
 #include "autograd/passes/fold.h"
+#include "autograd/passes/fuse_loss.h"
 #include "autograd/planner.h"
 #include "tests/support/golden.h"
 #include "tests/support/random_graph.h"
@@ -79,9 +80,9 @@ TEST_F(PassFuzz, GraphsAreWhatTheyPrint) {
     }
   });
   // The fuzzer is worth what it covers: all ops but the optimizers and these.
-  const std::set<std::string_view> elsewhere = {"sign",          "t5_bucket",        "fastfood",
-                                                "fastfood_draw", "fastfood_adjoint", "cast",
-                                                "pack",          "fused_linear"};
+  const std::set<std::string_view> elsewhere = {
+      "sign", "t5_bucket", "fastfood",     "fastfood_draw",        "fastfood_adjoint",
+      "cast", "pack",      "fused_linear", "linear_cross_entropy", "linear_cross_entropy_backward"};
   for (auto family : ops::families()) {
     if (family.data() == ops::optimizer_ops().data()) continue;
     for (const OpDef& op : family)
@@ -135,6 +136,21 @@ TEST_F(PassFuzz, CheapForms) {
       EXPECT_EQ(mismatch(got.outputs.at(name), t, 1e-9, 1e-9), "") << name;
   });
   EXPECT_GT(changed, kGraphs / 10);
+}
+
+// Logits of any size: here they are never as many as a chunk holds.
+TEST_F(PassFuzz, FusedLoss) {
+  size_t changed = 0;
+  for_each_graph([&](const RandomGraph& g) {
+    const Graph fused = fuse_loss(g.model, 0);
+    changed += to_text(fused) != to_text(live_part(g.model, nullptr, UnusedInputs::keep));
+    EXPECT_EQ(to_text(fuse_loss(fused, 0)), to_text(fused));
+    const Evaluation want = evaluate(g.model, g.model_inputs, g.params, Backend::ref),
+                     got = evaluate(fused, g.model_inputs, g.params, Backend::ref);
+    for (const auto& [name, t] : want.outputs)
+      EXPECT_EQ(mismatch(got.outputs.at(name), t, 1e-9, 1e-9), "") << name;
+  });
+  EXPECT_GT(changed, kGraphs / 20);
 }
 
 TEST_F(PassFuzz, FoldedParameters) {

@@ -287,6 +287,7 @@ const std::vector<KernelFamily>& kernel_families() {
                                                      {"matmul", matmul_kernel_rows()},
                                                      {"norm", norm_kernel_rows()},
                                                      {"loss", loss_kernel_rows()},
+                                                     {"head_loss", head_loss_kernel_rows()},
                                                      {"attention", attention_kernel_rows()},
                                                      {"optimizer", optimizer_kernel_rows()},
                                                      {"subspace", subspace_kernel_rows()}};

@@ -48,6 +48,7 @@ KernelRows index_kernel_rows();
 KernelRows matmul_kernel_rows();
 KernelRows norm_kernel_rows();
 KernelRows loss_kernel_rows();
+KernelRows head_loss_kernel_rows();
 KernelRows attention_kernel_rows();
 KernelRows optimizer_kernel_rows();
 KernelRows subspace_kernel_rows();

@@ -49,6 +49,10 @@ class Generator {
     }
     for (int64_t i = 0, n = dice_.between(1, 5); i < n; ++i)
       b_.output(fmt::format("y{}", i), i == 0 ? pool_.back() : any());
+    if (dice_.one_in(2)) {
+      loss();
+      b_.output("head", pool_.back());
+    }
     return b_.finish();
   }
 
@@ -284,7 +288,8 @@ class Generator {
     keep(ops::sparse_add(b_, w, param({2}), b_.input(fresh("range"), DType::i64, {2}), 0));
   }
   void loss() {
-    const Value x = any(2);
+    Value x = any(2);
+    if (dice_.one_in(2)) x = head(x);
     const int64_t classes = b_.shape(x)[-1], n = b_.shape(x).elements() / classes;
     if (classes < 2) {
       return keep(ops::bce_with_logits(b_, x, ops::sigmoid(b_, ops::neg(b_, x)), {}, "none"));
@@ -292,6 +297,17 @@ class Generator {
     const Value target = b_.input(fresh("mask"), DType::i64, {n});
     keep(ops::cross_entropy(b_, ops::reshape(b_, x, {n, classes}), target,
                             dice_.one_in(2) ? "mean" : "none", -100, 0.1));
+  }
+  // Logits of a language model, in some of their forms.
+  Value head(Value x) {
+    const int64_t classes = dice_.between(2, 5);
+    Value z = ops::linear(b_, x, param({classes, b_.shape(x)[-1]}),
+                          dice_.one_in(2) ? param({classes}) : Value{});
+    if (dice_.one_in(3)) z = ops::slice(b_, z, 0, 0, dice_.between(1, b_.shape(z)[0]));
+    if (dice_.one_in(3)) z = ops::scale(b_, z, 0.5);
+    if (dice_.one_in(3)) z = ops::scale(b_, ops::tanh(b_, ops::scale(b_, z, 0.5)), 2);
+    if (dice_.one_in(4)) keep(z);
+    return z;
   }
   // x (W + s U V)^T or a lookup in it, the product of an adapter; the cheap form may pay or not.
   void low_rank() {

@@ -10,9 +10,11 @@
 #include "autograd/evaluate.h"
 #include "autograd/executor.h"
 #include "autograd/op.h"
+#include "autograd/ops.h"
 #include "autograd/passes/optimize.h"
 #include "autograd/planner.h"
 #include "core/parallel.h"
+#include "kernels/head_loss.h"
 #include "models/batch.h"
 #include "models/model.h"
 #include "models/weights.h"
@@ -176,6 +178,22 @@ TEST(OptimizedStep, LoraLeavesNoSumsOrFactorsBetweenProducts) {
     const Shape& w = fast.type(n.inputs[1]).shape;
     EXPECT_LE(std::min(w[0], w[1]), 3) << "neither fused nor packed: " << w.str();
   }
+}
+
+// A head whose logits are more than a chunk: the step is built without them.
+TEST(OptimizedStep, LargeHeadHoldsNoLogits) {
+  constexpr int64_t kRows = 1100, kClasses = 1000;
+  Builder b;
+  const Value w = b.param({.name = "classifier.weight",
+                           .type = {DType::f32, {kClasses, 4}},
+                           .trainable = true,
+                           .init = Init::normal(1)});
+  b.output("logits", ops::linear(b, b.input("x", DType::f32, {kRows, 4}), w));
+  const MicroBatch part{{.graph = b.finish()}};
+  const Graph step = training_step({&part, 1}, kClasses, {}, 1e-3);
+  EXPECT_EQ(count(step, "linear_cross_entropy_backward"), 1);
+  const Program p = plan(optimize(step));
+  EXPECT_LT(p.arena_bytes - static_cast<size_t>(kHeadChunkBytes), kRows * kClasses);
 }
 
 // The plan of an optimized step is true to the byte, and the program computes its graph bit for
