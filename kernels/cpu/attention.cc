@@ -106,11 +106,17 @@ struct Call {
   }
 };
 
-// Queries of one head and the keys that they see.
+// Queries of one head and the keys that they see; or, of heads that share their keys, one query
+// each.
 struct Block {
   int64_t b, h, i0, rows;
   Keys keys;
+  bool across_heads = false;
+
   int64_t width() const { return keys.size(); }
+  int64_t head(int64_t row) const { return across_heads ? h + row : h; }
+  int64_t query(int64_t row) const { return across_heads ? i0 : i0 + row; }
+  int64_t stride(const AttentionShape& s) const { return across_heads ? s.q_head : s.q_row; }
 };
 
 // K of one head as the products want it: transposed, all keys of the head that any query sees; or,
@@ -132,12 +138,10 @@ void Scores(const Call& call, const Block& block, const KeyRows& k, const float*
   const auto alpha = static_cast<float>(capped ? a.scale / a.softcap : a.scale);
   const float* q = call.q(block.b, block.h) + block.i0 * s.q_row;
   if (k.transposed == nullptr) {
-    for (int64_t i = 0; i < block.rows; ++i) {
-      call.gemm.dot({k.k + block.keys.begin * s.k_row, q + i * s.q_row, s.k_row, s.dim, n, 1, s.dim,
-                     p + i * n, 1, nullptr, alpha});
-    }
+    call.gemm.dot({q, k.k + block.keys.begin * s.k_row, block.stride(s), s.k_row, block.rows, n,
+                   s.dim, p, n, nullptr, alpha});
   } else {
-    call.k.multiply({block.rows, n, s.dim, q, s.q_row, 1,
+    call.k.multiply({block.rows, n, s.dim, q, block.stride(s), 1,
                      k.transposed + block.keys.begin - k.all.begin, k.all.size(), p, n, alpha,
                      false});
   }
@@ -148,14 +152,14 @@ void Scores(const Call& call, const Block& block, const KeyRows& k, const float*
     if (call.c.has(call.at + 3)) {
       const float* bias = call.c.in(call.at + 3).as<float>();
       const int64_t first =
-          ((block.b * s.heads + block.h) * s.t + block.i0 + i) * s.s + block.keys.begin;
+          ((block.b * s.heads + block.head(i)) * s.t + block.query(i)) * s.s + block.keys.begin;
       for (int64_t j = 0; j < n; ++j) row[j] += bias[call.bias(first + j)];
     }
     const auto place = [&](int64_t key) {
       return std::clamp<int64_t>(key - block.keys.begin, 0, n);
     };
-    const int64_t low = place(s.first_key(block.i0 + i, a)),
-                  high = std::max(low, place(s.last_key(block.i0 + i, a)));
+    const int64_t low = place(s.first_key(block.query(i), a)),
+                  high = std::max(low, place(s.last_key(block.query(i), a)));
     std::fill(row, row + low, kHidden);
     std::fill(row + high, row + n, kHidden);
     if (visible != nullptr)
@@ -178,41 +182,61 @@ void WithScratch(const Call& call, int64_t n, size_t scratch, Body body) {
   });
 }
 
+// Queries of a block: of one head, or where there is one alone, of all heads on its keys.
+int64_t BlockRows(const AttentionShape& s) {
+  return std::min(kQueries, s.t == 1 ? s.group() : s.t);
+}
 size_t ForwardScratch(const AttentionShape& s) {
   const int64_t transposed = s.t > kFewQueries ? s.s * s.dim : 0;
-  return Scratch(transposed + std::min(s.t, kQueries) * s.s + s.s);
+  return Scratch(transposed + BlockRows(s) * s.s + s.s);
 }
 size_t AttentionWorkspace(const KernelCall& c) {
   const AttentionShape s(c.in(0).shape, c.in(1).shape, c.attr<AttentionAttrs>().bthd);
   return ShownBytes(s) + static_cast<size_t>(num_threads()) * ForwardScratch(s);
 }
 
+void ForwardBlock(const Call& call, const Block& block, const KeyRows& k, const float* visible,
+                  float* p) {
+  const AttentionShape& s = call.s;
+  const int64_t n = block.width(), stride = block.stride(s);
+  Scores(call, block, k, visible, p, nullptr);
+  float* out =
+      call.c.out(0).as<float>() + block.b * s.q_batch + block.h * s.q_head + block.i0 * s.q_row;
+  const float* v =
+      call.c.in(2).as<float>() + call.kv(block.b, block.h / s.group()) + block.keys.begin * s.k_row;
+  float factor[kQueries];
+  for (int64_t i = 0; i < block.rows; ++i)
+    factor[i] = call.k.exp_row(p + i * n, static_cast<size_t>(n));
+  call.k.multiply({block.rows, s.dim, n, p, n, 1, v, s.k_row, out, stride, 1, false});
+  for (int64_t i = 0; i < block.rows; ++i)
+    call.k.scale_row(out + i * stride, static_cast<size_t>(s.dim), factor[i]);
+}
+
 void Attention(const KernelCall& c) {
   const Call call(c, 0);
   const AttentionShape& s = call.s;
-  WithScratch(call, s.batch * s.heads, ForwardScratch(s), [&](int64_t unit, float* scratch) {
-    const int64_t b = unit / s.heads, h = unit % s.heads, kv = call.kv(b, h / s.group());
-    float *visible_row = scratch, *p = visible_row + s.s, *kt = p + std::min(s.t, kQueries) * s.s;
-    KeyRows k{c.in(1).as<float>() + kv, nullptr, call.keys(b, 0, s.t)};
+  // Heads of one query go together, if that leaves no thread without work: K and V are read once.
+  const bool together = s.t == 1 && s.batch * s.kv_heads >= num_threads();
+  const int64_t heads = together ? s.group() : 1, per_batch = s.heads / heads;
+  WithScratch(call, s.batch * per_batch, ForwardScratch(s), [&](int64_t unit, float* scratch) {
+    const int64_t b = unit / per_batch, h0 = unit % per_batch * heads;
+    float *visible_row = scratch, *p = visible_row + s.s, *kt = p + BlockRows(s) * s.s;
+    KeyRows k{c.in(1).as<float>() + call.kv(b, h0 / s.group()), nullptr, call.keys(b, 0, s.t)};
     if (s.t > kFewQueries) {
       call.transpose(k.k, k.all, kt);
       k.transposed = kt;
     }
     const float* visible = call.visible_keys(b, visible_row);
+    if (together) {
+      for (int64_t h = h0; h < h0 + heads; h += kQueries) {
+        ForwardBlock(call, {b, h, 0, std::min(kQueries, h0 + heads - h), k.all, true}, k, visible,
+                     p);
+      }
+      return;
+    }
     for (int64_t i0 = 0; i0 < s.t; i0 += kQueries) {
       const int64_t rows = std::min(kQueries, s.t - i0);
-      const Block block{b, h, i0, rows, call.keys(b, i0, rows)};
-      const int64_t n = block.width();
-      Scores(call, block, k, visible, p, nullptr);
-      float* out = c.out(0).as<float>() + b * s.q_batch + h * s.q_head + i0 * s.q_row;
-      float factor[kQueries];
-      for (int64_t i = 0; i < rows; ++i)
-        factor[i] = call.k.exp_row(p + i * n, static_cast<size_t>(n));
-      call.k.multiply({rows, s.dim, n, p, n, 1,
-                       c.in(2).as<float>() + kv + block.keys.begin * s.k_row, s.k_row, out, s.q_row,
-                       1, false});
-      for (int64_t i = 0; i < rows; ++i)
-        call.k.scale_row(out + i * s.q_row, static_cast<size_t>(s.dim), factor[i]);
+      ForwardBlock(call, {b, h0, i0, rows, call.keys(b, i0, rows)}, k, visible, p);
     }
   });
 }

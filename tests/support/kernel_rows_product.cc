@@ -192,6 +192,7 @@ KernelRow attention_row(bool backward) {
                 std::vector<KernelCase> cases;
                 for (const auto& [name, sizes] : {std::pair{"keys", Sizes{2, 3, n, 2, 1, 5}},
                                                   {"queries", Sizes{2, n, 3, 2, 2, 4}},
+                                                  {"one query", Sizes{2, 1, n, 6, 2, 5}},
                                                   {"channels", Sizes{1, 3, 4, 2, 1, n}}}) {
                   for (KernelCase& c : attention_cases(sizes, backward)) {
                     c.name += std::string(", ") + name;
@@ -203,6 +204,10 @@ KernelRow attention_row(bool backward) {
           .special =
               [backward] {
                 auto cases = attention_cases({1, 55, 50, 2, 2, 8}, backward);
+                // More heads on one key head, and more queries, than a block holds.
+                for (const Sizes& z : {Sizes{3, 1, 7, 66, 1, 3}, {1, 70, 80, 2, 1, 4}}) {
+                  for (KernelCase& c : attention_cases(z, backward)) cases.push_back(std::move(c));
+                }
                 if (backward) {
                   for (int need = 0; need < 8; ++need) {
                     KernelCase c = attention_cases({1, 3, 4, 2, 1, 5}, true)[0];
