@@ -176,7 +176,10 @@ class Pipeline : public Tokenizer {
     if (w.text.size() > 0) w.words.push_back({0, static_cast<uint32_t>(w.text.size())});
     if (s_.pretokenizer != nullptr) s_.pretokenizer->run(w);
     const int32_t verbatim = s_.model->verbatim_id();
-    for (const Range r : w.words) {
+    constexpr size_t kAhead = 4;
+    for (size_t k = 0; k < w.words.size(); ++k) {
+      if (k + kAhead < w.words.size()) s.cache.fetch(w.text.view(w.words[k + kAhead]));
+      const Range r = w.words[k];
       const std::string_view word = w.text.view(r);
       s.pieces.clear();
       if (!s.cache.find(word, s.pieces)) {

@@ -33,14 +33,22 @@ void read_text(std::string_view utf8, Text& out) {
   out.most = kGrowth * utf8.size() + kAlways;
   out.bytes.reserve(utf8.size());
   out.from.reserve(utf8.size());
-  uint32_t at = 0;
-  for (size_t i = 0; i < utf8.size(); ++at) {
+  uint32_t at = 0;  // code points so far
+  for (size_t i = 0; i < utf8.size();) {
+    size_t end = i;
+    while (end < utf8.size() && static_cast<unsigned char>(utf8[end]) < 0x80) ++end;
+    if (end > i) {  // ASCII in runs
+      out.bytes.append(utf8, i, end - i);
+      const size_t first = out.from.size();
+      out.from.resize(out.bytes.size());
+      for (size_t k = first; k < out.from.size(); ++k, ++at) out.from[k] = {at, at + 1};
+      i = end;
+      continue;
+    }
     const CodePoint c = code_point(utf8, i);
-    if (c.bytes == 1 && c.valid)
-      out.append(utf8[i], {at, at + 1});
-    else
-      out.append(c.valid ? utf8.substr(i, c.bytes) : std::string_view("\uFFFD"), {at, at + 1});
+    out.append(c.valid ? utf8.substr(i, c.bytes) : std::string_view("\uFFFD"), {at, at + 1});
     i += c.bytes;
+    ++at;
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,7 +21,14 @@ class Trie {
 
   Node child(Node n, char c) const {
     const Entry& e = nodes_[n];
-    for (uint32_t k = e.first; k < e.last; ++k) {  // as a rule there are few
+    constexpr uint32_t kFew = 8;  // as a rule there are fewer
+    if (e.last - e.first > kFew) {
+      const char* first = labels_.data() + e.first;
+      const void* at = std::memchr(first, c, e.last - e.first);
+      return at == nullptr ? kNone
+                           : e.first + static_cast<Node>(static_cast<const char*>(at) - first);
+    }
+    for (uint32_t k = e.first; k < e.last; ++k) {
       if (labels_[k] == c) return k;
     }
     return kNone;

@@ -393,6 +393,110 @@ TEST(TokenizerFile, EachDamageIsNamed) {
             std::string::npos);
 }
 
+// Other stages, put in the place of the field that the pointer names.
+TEST(TokenizerFile, EachStageNamesItsFieldAndWhatIsWrong) {
+  const Change cases[] = {
+      {"/model", R"({"type": "BPE", "vocab": {"a": 0}})", {"model", "'merges' is missing"}},
+      {"/model",
+       R"({"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["a b c"]})",
+       {"merge 0 should be two tokens", "a b c"}},
+      {"/model",
+       R"({"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "b"]]})",
+       {"merge 0 is of 'a' and 'b'", "no token 'ab'"}},
+      {"/model",
+       R"({"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "?"})",
+       {"no token '?'"}},
+      {"/model", R"({"type": "Unigram", "vocab": [["a", "b"]]})", {"entry 0 of 'vocab'"}},
+      {"/model",
+       R"({"type": "Unigram", "vocab": [["a", 0]], "unk_id": 1})",
+       {"'unk_id'", "0 to 0"}},
+      {"/model", R"({"type": "WordLevel", "vocab": {"a": 0}})", {"no token '[UNK]'"}},
+      {"/normalizer", R"({"type": "Sequence"})", {"'normalizers' is missing or not a list"}},
+      {"/normalizer",
+       R"({"type": "Replace", "pattern": {"Regex": "a("}, "content": ""})",
+       {"normalizer: pattern", "'a(' is not a regular expression", "parenthesis"}},
+      {"/normalizer",
+       R"({"type": "Replace", "pattern": "a", "content": ""})",
+       {"'pattern' should be"}},
+      {"/normalizer",
+       R"({"type": "Precompiled", "precompiled_charsmap": "a*"})",
+       {"'precompiled_charsmap' is not text in base 64"}},
+      {"/normalizer",
+       R"({"type": "Precompiled", "precompiled_charsmap": "/////w=="})",
+       {"the character map has 4 bytes", "it is damaged"}},
+      {"/pre_tokenizer", R"({"type": "Spaces"})", {"pre_tokenizer: 'Spaces' is not known"}},
+      {"/pre_tokenizer",
+       R"({"type": "Split", "pattern": {"String": " "}, "behavior": "Dropped"})",
+       {"'behavior' should be Removed", "'Dropped'"}},
+      {"/pre_tokenizer",
+       R"({"type": "Metaspace", "replacement": "__"})",
+       {"'replacement' should be one character but is '__'"}},
+      {"/pre_tokenizer",
+       R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "last"})",
+       {"'prepend_scheme' should be always, first or never"}},
+      {"/decoder", R"({"type": "CTC"})", {"decoder: 'CTC' is not known"}},
+      {"/post_processor",
+       R"({"type": "RobertaProcessing", "cls": ["[CLS]", 7], "sep": ["[SEP]", 2]})",
+       {"'cls' gives '[CLS]' the id 7; in the vocabulary it has 1"}},
+      {"/post_processor",
+       R"({"type": "Sequence", "processors": [
+            {"type": "BertProcessing", "cls": ["[CLS]", 1], "sep": ["[SEP]", 2]},
+            {"type": "BertProcessing", "cls": ["[CLS]", 1], "sep": ["[SEP]", 2]}]})",
+       {"two post-processors"}},
+      {"/post_processor/special_tokens",
+       R"({"[CLS]": {"id": "[CLS]", "ids": [99], "tokens": ["[CLS]"]}})",
+       {"'[CLS]' has the id 99"}},
+      {"/truncation", R"({"max_length": -1})", {"truncation", "'max_length' should be 0 to"}},
+      {"/truncation", R"({"strategy": "None"})", {"'strategy' should be LongestFirst"}},
+      {"/padding", R"({"direction": "up"})", {"padding", "'direction' should be left or right"}},
+  };
+  for (const Change& c : cases) {
+    const std::string error =
+        error_of<Error>([&] { parse_tokenizer_json(patched(c.field, c.value), "T.json"); });
+    EXPECT_TRUE(error.starts_with("T.json: ")) << c.value << ": " << error;
+    expect_parts(error, c.message);
+  }
+}
+
+// Files that read well and would take all time or memory there is.
+TEST(TokenizerFile, WhatNoTextShouldCostIsRefused) {
+  const std::string letters(60, 'a');
+  std::string doubling = R"({"type": "Sequence", "normalizers": [)";
+  for (int k = 0; k < 40; ++k) {
+    doubling += k > 0 ? "," : "";
+    doubling += R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"})";
+  }
+  doubling += "]}";
+  std::string bytes = R"({"type": "Sequence", "pretokenizers": [)";
+  for (int k = 0; k < 60; ++k) bytes += std::string(k > 0 ? "," : "") + R"({"type": "ByteLevel"})";
+  bytes += "]}";
+  const Change cases[] = {
+      {"/pre_tokenizer",
+       R"re({"type": "Split", "pattern": {"Regex": "(a|aa)+$"}, "behavior": "Isolated"})re",
+       {"T.json: pre_tokenizer: pattern", "'(a|aa)+$' cannot be run", "limit"}},
+      {"/normalizer", doubling.c_str(), {"T.json: normalizer", "lengthen a text"}},
+      {"/pre_tokenizer", bytes.c_str(), {"T.json: pre_tokenizer", "lengthen a text"}},
+      {"/model", R"({"type": "Unigram", "vocab": [["b", 0]]})", {"no token for", "'unk_id'"}},
+  };
+  for (const Change& c : cases) {
+    const auto t = parse_tokenizer_json(patched(c.field, c.value), "T.json");
+    const std::string text = letters + "\u00E9!";
+    expect_parts(error_of([&] { t->encode(text); }), c.message);
+    expect_parts(error_of([&] { t->encode_batch(std::vector<std::string>(40, text)); }), c.message);
+    EXPECT_NO_THROW(t->encode(""));
+  }
+  Json j = parse_json(kTokenizer, "base");
+  j["added_tokens"].push_back({{"id", 5}, {"content", std::string(1001, 'x')}});
+  expect_parts(error_of([&] { parse_tokenizer_json(json_text(j), "F"); }),
+               {"an added token has 1001 bytes"});
+  j = parse_json(kTokenizer, "base");
+  j["normalizer"] = {{"type", "Replace"},
+                     {"pattern", {{"Regex", std::string(300, '(') + std::string(300, ')')}}},
+                     {"content", ""}};
+  expect_parts(error_of([&] { parse_tokenizer_json(json_text(j), "F"); }),
+               {"is not a regular expression", "depth"});
+}
+
 TEST(TokenizerFile, WithoutPostProcessorNothingStandsAroundAText) {
   const auto t = parse_tokenizer_json(patched("/post_processor", "null"), "F");
   EXPECT_EQ(t->encode("a").ids, (std::vector<int64_t>{3}));
