@@ -57,13 +57,27 @@ std::vector<int64_t> pad(std::span<Encoding> batch, const Padding& padding) {
 std::string StreamDecoder::push(int64_t id) {
   ids_.push_back(id);
   std::string text = tokenizer_.decode(ids_, skip_special_);
-  // Half a character reads as U+FFFD at the end. A text may end so in earnest; then it waits, too.
-  if (text.size() <= before_.size() || text.ends_with("\uFFFD") || !text.starts_with(before_))
+  if (!text.starts_with(before_)) return "";
+  if (text.size() == before_.size() && skip_special_) {
+    const std::span<const int64_t> last(&id, 1);
+    if (tokenizer_.decode(last, true).empty() && !tokenizer_.decode(last, false).empty())
+      ids_.pop_back();  // a special token that is left out
     return "";
-  std::string fresh = text.substr(before_.size());
+  }
+  // Half a character reads as U+FFFD at the end, one for each of its bytes at most. A text may end
+  // so in earnest; then it waits, too, but not for ever.
+  constexpr size_t kMostHalf = 3, kPatience = 8;
+  constexpr std::string_view kReplacement = "\uFFFD";
+  size_t firm = text.size();
+  for (size_t k = 0; k < kMostHalf && text.substr(0, firm).ends_with(kReplacement); ++k)
+    firm -= kReplacement.size();
+  const size_t half = text.size() - firm;
+  if (firm <= before_.size() || (half > 0 && ids_.size() - given_ <= kPatience)) return "";
+  std::string fresh = text.substr(before_.size(), firm - before_.size());
   ids_.erase(ids_.begin(), ids_.begin() + static_cast<std::ptrdiff_t>(given_));
   given_ = ids_.size();
   before_ = tokenizer_.decode(ids_, skip_special_);
+  before_.resize(before_.size() - std::min(half, before_.size()));
   return fresh;
 }
 

@@ -17,7 +17,8 @@ inline void expect_whole(const Encoding& e, const Tokenizer& t, int64_t max_leng
          "an encoding is no longer than asked for");
   for (size_t i = 0; i < n; ++i) {
     expect(e.ids[i] >= 0 && e.ids[i] < t.vocabulary_size(), "ids are of the vocabulary");
-    expect(e.offsets[i].first <= e.offsets[i].second, "offsets are in order");
+    expect(0 <= e.offsets[i].first && e.offsets[i].first <= e.offsets[i].second,
+           "offsets are in order");
   }
 }
 
@@ -25,6 +26,9 @@ inline void expect_whole(const Encoding& e, const Tokenizer& t, int64_t max_leng
 inline void encode_all(const Tokenizer& t, std::string_view text, int64_t max_length) {
   const Encoding whole = t.encode(text);
   expect_whole(whole, t, 0);
+  StreamDecoder stream(t);
+  for (const int64_t id : whole.ids) static_cast<void>(stream.push(id));
+  static_cast<void>(stream.finish());
   static_cast<void>(t.decode(whole.ids));
   static_cast<void>(t.decode(whole.ids, false));
   expect_whole(t.encode(text, false, max_length), t, max_length);

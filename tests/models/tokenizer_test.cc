@@ -115,6 +115,26 @@ TEST(StreamDecoder, WaitsForWholeCharacters) {
   }
 }
 
+// What is no UTF-8 comes out in the end, however much of it there is.
+TEST(StreamDecoder, DoesNotWaitForEver) {
+  for (const std::string kind : kByteLevelKinds) {
+    const auto t = load_tokenizer(folder_of(kind));
+    const int64_t start_byte = t->id_of("\u00F0"),
+                  special = t->encode("").ids.empty() ? -1 : t->encode("").ids[0];
+    StreamDecoder stream(*t);
+    std::string all = stream.push(t->id_of("a"));
+    for (int k = 0; k < 100; ++k) {
+      all += stream.push(start_byte);
+      if (special >= 0) all += stream.push(special);
+    }
+    EXPECT_GT(all.size(), 3 * 80u) << kind;
+    all += stream.finish();
+    std::string want = "a";
+    for (int k = 0; k < 100; ++k) want += "\uFFFD";
+    EXPECT_EQ(all, want) << kind;
+  }
+}
+
 // ---- batches
 
 TEST(Batches, AreWhatSingleTextsAre) {
