@@ -1,6 +1,8 @@
 // Tokenizers in megabytes of text per second, on one thread and on all.
 //
 //   tokenizer_bench [--text FILE] FOLDER...
+//
+// Byte-level BPE with 32000 tokens trained on the text comes first, then the tokenizers of folders.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,6 +15,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "models/tokenizer.h"
+#include "models/tokenizer/bpe_train.h"
 
 namespace graft {
 namespace {
@@ -55,8 +58,8 @@ double seconds_of(clockid_t clock) {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-void measure(const std::string& folder, const std::vector<std::string>& texts, size_t bytes) {
-  const auto tokenizer = load_tokenizer(folder);
+void measure(const std::string& name, const Tokenizer& tokenizer,
+             const std::vector<std::string>& texts, size_t bytes) {
   const int all = num_threads();
   size_t tokens = 0;
   auto rate = [&](int threads) {
@@ -68,15 +71,15 @@ void measure(const std::string& folder, const std::vector<std::string>& texts, s
     for (int r = 0; r < kRounds; ++r) {
       const double start = seconds_of(clock);
       tokens = 0;
-      for (const Encoding& e : tokenizer->encode_batch(texts)) tokens += e.ids.size();
+      for (const Encoding& e : tokenizer.encode_batch(texts)) tokens += e.ids.size();
       seconds.push_back(seconds_of(clock) - start);
     }
     set_num_threads(all);
     return static_cast<double>(bytes) / 1e6 / bench::median(seconds);
   };
   const double one = rate(1);
-  fmt::print("{:<40} {:>8.1f} MB/s on 1 thread, {:>8.1f} on {}; {:.2f} bytes a token\n", folder,
-             one, rate(all), all, static_cast<double>(bytes) / static_cast<double>(tokens));
+  fmt::print("{:<40} {:>8.1f} MB/s on 1 thread, {:>8.1f} on {}; {:.2f} bytes a token\n", name, one,
+             rate(all), all, static_cast<double>(bytes) / static_cast<double>(tokens));
 }
 
 int run(const std::vector<std::string>& arguments) {
@@ -93,7 +96,15 @@ int run(const std::vector<std::string>& arguments) {
   const std::vector<std::string> texts = documents(text);
   fmt::print("{}; {:.1f} MB in {} texts\n", bench::machine(),
              static_cast<double>(text.size()) / 1e6, texts.size());
-  for (const std::string& folder : folders) measure(folder, texts, text.size());
+  BpeTrainer trainer;
+  const double start = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+  for (const std::string& t : texts) trainer.add(t);
+  const Json trained = trainer.train();
+  const std::string name = fmt::format("byte-level BPE (trained in {:.1f} s)",
+                                       seconds_of(CLOCK_PROCESS_CPUTIME_ID) - start);
+  measure(name, *parse_tokenizer_json(json_text(trained), "trained"), texts, text.size());
+  for (const std::string& folder : folders)
+    measure(folder, *load_tokenizer(folder), texts, text.size());
   return 0;
 }
 

@@ -44,7 +44,7 @@ class WordCache {
   }
 
  private:
-  static constexpr size_t kSlots = 1 << 14, kLongest = 30, kMostPieces = 8;
+  static constexpr size_t kSlots = 1 << 15, kLongest = 30, kMostPieces = 8;
   struct alignas(64) Slot {        // two cache lines
     uint8_t bytes = 0, count = 0;  // no word has 0 bytes
     char word[kLongest];
