@@ -123,6 +123,8 @@ Value fastfood(Builder& b, Value v, int64_t size, int64_t seed, int64_t stream);
 Value attention(Builder& b, Value q, Value k, Value v, Value bias, Value keep,
                 const AttentionAttrs& attrs);
 Value rope(Builder& b, Value x, Value positions, const RopeAttrs& attrs);  // positions [B, T]
+// Rows of a table of relative positions for distances rel, i64.
 Value t5_bucket(Builder& b, Value rel, const T5BucketAttrs& attrs);
+Value deberta_bucket(Builder& b, Value rel, const DebertaBucketAttrs& attrs);
 
 }  // namespace graft::ops

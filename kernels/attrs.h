@@ -241,6 +241,11 @@ struct T5BucketAttrs {
   int64_t num_buckets = 32, max_distance = 128;
   GRAFT_FIELDS(bidirectional, num_buckets, max_distance)
 };
+struct DebertaBucketAttrs {
+  int64_t span = 256;          // half of the table's rows
+  int64_t max_distance = 512;  // where distances beyond span / 2 are logarithmic; 0: they are not
+  GRAFT_FIELDS(span, max_distance)
+};
 
 struct ScheduleAttrs {  // lr of a step; the kinds are those of transformers, and `wordnet` (docs:
                         // the task protocol)

@@ -67,4 +67,26 @@ inline void T5Bucket(const KernelCall& c) {
   }
 }
 
+// transformers' make_log_bucket_position in modeling_deberta_v2, and the row of the table that a
+// bucket has there; float32 like the reference.
+inline void DebertaBucket(const KernelCall& c) {
+  const auto& a = c.attr<DebertaBucketAttrs>();
+  const int64_t middle = a.span / 2;
+  const float range = std::log(
+      static_cast<float>(static_cast<double>(a.max_distance - 1) / static_cast<double>(middle)));
+  for (int64_t i = 0, n = c.out().elements(); i < n; ++i) {
+    const int64_t rel = LoadInt(c.in(0), i), distance = rel < 0 ? -rel : rel;
+    int64_t bucket = rel;
+    if (a.max_distance > 0 && distance > middle) {
+      const float ratio =
+          std::log(static_cast<float>(distance) / static_cast<float>(middle)) / range;
+      const auto large =
+          middle + static_cast<int64_t>(std::ceil(ratio * static_cast<float>(middle - 1)));
+      bucket = rel < 0 ? -large : large;
+    }
+    const int64_t row = bucket + a.span, last = 2 * a.span - 1;
+    StoreInt(c.out(), i, row < 0 ? 0 : row > last ? last : row);
+  }
+}
+
 }  // namespace graft

@@ -40,15 +40,26 @@ struct ModelConfig {
 
   // ---- encoder-decoders
   int64_t decoder_layers = 0;
-  int64_t relative_buckets = 0, relative_distance = 0;  // of the bias on scores
-  bool gated = false;                                   // down(act(gate(x)) * up(x))
+  bool gated = false;  // down(act(gate(x)) * up(x))
+
+  // ---- relative positions
+  int64_t relative_buckets = 0;   // of distances, per direction or in all
+  int64_t relative_distance = 0;  // from which on they share the last bucket
+  bool content_on_position = false, position_on_content = false;  // kinds of scores
+  bool table_positions = true;                                    // absolute ones, too
+
+  // ---- images
+  int64_t channels = 0, image_size = 0, patch_size = 0;
 
   Json raw;
   std::vector<std::string> unknown;  // fields of the file that no one reads
 
-  // A field that its family alone knows; its type was checked when the family read it.
+  // Fields that one family alone knows; their types were checked when it read them.
   bool flag(const char* key, bool fallback) const {
     return json_field<bool>(raw, key, model_type, fallback);
+  }
+  std::string text(const char* key, std::string fallback) const {
+    return json_field<std::string>(raw, key, model_type, std::move(fallback));
   }
   int64_t window(int64_t layer) const {
     return windows.empty() ? 0 : windows[static_cast<size_t>(layer)];

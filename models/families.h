@@ -24,8 +24,14 @@ extern const Family kOpt;
 namespace gpt_neox {
 extern const Family kGptNeox;
 }
+namespace deberta {  // DeBERTa, versions 2 and 3 (2006.03654, 2111.09543)
+extern const Family kDebertaV2;
+}
 namespace t5 {  // T5 (1910.10683) and mT5 (2010.11934)
 extern const Family kT5, kMt5;
+}
+namespace vit {  // ViT (2010.11929)
+extern const Family kVit;
 }
 
 }  // namespace graft

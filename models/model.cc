@@ -61,6 +61,8 @@ void check(const ModelConfig& c, const ModelOptions& o) {
     throw UsageError("the model has {} positions; a length of {} does not fit", c.max_positions,
                      o.length);
   }
+  const bool image = c.family->kind == Family::Kind::image;
+  if (image && o.head != Head::none && o.head != Head::classification) no_head(c, "text");
   const bool two = c.family->decode != nullptr;
   if (!two && o.part != Part::whole)
     throw UsageError("models of type {} are one stack; there is no part to build", c.model_type);
@@ -110,7 +112,8 @@ Head head_of(const ModelConfig& config) {
 
 Head task_head(const ModelConfig& config) {
   const bool classifies = config.architecture.ends_with("ForSequenceClassification") ||
-                          config.family->kind == Family::Kind::decoder;
+                          config.family->kind == Family::Kind::decoder ||
+                          config.family->kind == Family::Kind::image;
   return classifies ? Head::classification : Head::mean_pooled;
 }
 

@@ -117,6 +117,15 @@ std::vector<Type> infer_t5_bucket(const InferCall& c) {
   return {{DType::i64, c.shape(0)}};
 }
 
+std::vector<Type> infer_deberta_bucket(const InferCall& c) {
+  c.expect_arity(1, 1);
+  c.expect_int(0);
+  const auto& a = c.attr<DebertaBucketAttrs>();
+  c.expect(a.span >= 2 && (a.max_distance == 0 || a.max_distance - 1 > a.span / 2),
+           "span must be at least 2, and max_distance beyond half of it");
+  return {{DType::i64, c.shape(0)}};
+}
+
 constexpr OpDef kOps[] = {
     {.name = "attention", .infer = infer_attention, .vjp = vjp_attention, .flops = attention_flops},
     {.name = "attention_backward",
@@ -124,6 +133,7 @@ constexpr OpDef kOps[] = {
      .flops = attention_backward_flops},
     {.name = "rope", .infer = infer_rope, .vjp = vjp_rope},
     {.name = "t5_bucket", .infer = infer_t5_bucket},
+    {.name = "deberta_bucket", .infer = infer_deberta_bucket},
 };
 
 }  // namespace
@@ -139,6 +149,9 @@ Value rope(Builder& b, Value x, Value positions, const RopeAttrs& attrs) {
 }
 Value t5_bucket(Builder& b, Value rel, const T5BucketAttrs& attrs) {
   return b.node("t5_bucket", {rel}, Attrs::of(attrs));
+}
+Value deberta_bucket(Builder& b, Value rel, const DebertaBucketAttrs& attrs) {
+  return b.node("deberta_bucket", {rel}, Attrs::of(attrs));
 }
 
 }  // namespace graft::ops

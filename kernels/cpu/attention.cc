@@ -333,7 +333,8 @@ constexpr KernelEntry kKernels[] = {
     {"attention", Attention, AttentionWorkspace},
     {"attention_backward", AttentionBackward, AttentionBackwardWorkspace},
     {"rope", Rope<float>},
-    {"t5_bucket", T5Bucket}};
+    {"t5_bucket", T5Bucket},
+    {"deberta_bucket", DebertaBucket}};
 
 }  // namespace
 

@@ -128,7 +128,8 @@ void AttentionBackward(const KernelCall& c) {  // dout, q, k, v, bias, keep
 constexpr KernelEntry kKernels[] = {{"attention", Attention},
                                     {"attention_backward", AttentionBackward},
                                     {"rope", Rope<double>},
-                                    {"t5_bucket", T5Bucket}};
+                                    {"t5_bucket", T5Bucket},
+                                    {"deberta_bucket", DebertaBucket}};
 
 }  // namespace
 

@@ -259,6 +259,14 @@ KernelRow t5_bucket_row() {
   }};
 }
 
+KernelRow deberta_bucket_row() {
+  return {.of_length = [](int64_t n) {
+    return std::vector<KernelCase>{
+        {"logarithmic", Attrs::of(DebertaBucketAttrs{16, 128}), {ints({n}, -300, 300)}, {}},
+        {"plain", Attrs::of(DebertaBucketAttrs{16, 0}), {ints({n}, -30, 30)}, {}}};
+  }};
+}
+
 }  // namespace
 
 KernelRows matmul_kernel_rows() {
@@ -273,7 +281,8 @@ KernelRows attention_kernel_rows() {
   return {{"attention", attention_row(false)},
           {"attention_backward", attention_row(true)},
           {"rope", rope_row()},
-          {"t5_bucket", t5_bucket_row()}};
+          {"t5_bucket", t5_bucket_row()},
+          {"deberta_bucket", deberta_bucket_row()}};
 }
 
 }  // namespace graft::testing
