@@ -4,6 +4,7 @@
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "autograd/ops.h"
 #include "core/error.h"
@@ -181,10 +182,14 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
   if (dora) r.initialize([t](ParamStore& s) { start_magnitude(t, s); });
 }
 
-// Rows of an embedding table that train; the others stay. The rows are stored as their new values.
+// Rows of the token table that train, in all its uses; the others stay. The rows are stored as
+// their new values.
 void trainable_tokens(Rewrite& r, const Json& indices) {
+  std::set<Value> tables;
+  for (const Mark& m : r.base().marks(Role::embedding_tokens))
+    tables.insert(r.base().node(m.value.node).inputs[1]);
   for (const Module& m : modules_of(r.base())) {
-    if (m.kind != Module::Kind::embedding || !suffix_matches(m.name, "word_embeddings")) continue;
+    if (!tables.contains(r.base().param_value(m.weight))) continue;
     const Shape table = r.base().param(m.weight).type.shape;
     const auto rows = json_as<std::vector<int64_t>>(indices, "trainable_token_indices");
     for (int64_t row : rows) {

@@ -1,6 +1,7 @@
 // Soft prompts: prompt tuning (methods.md 2.1, 2104.08691) puts trained rows in front of the token
 // embeddings, prefix tuning (2.2, 2101.00190) trained keys and values in front of every attention.
 #include <algorithm>
+#include <map>
 
 #include "autograd/op.h"
 #include "autograd/ops.h"
@@ -56,23 +57,28 @@ void sample_vocabulary(Rewrite& r, Value tokens, const Shape& shape) {
 }
 
 // The batch has count_of() rows of any token in front; the prompt takes their place, so no shape
-// changes downstream.
+// changes downstream. With two stacks it stands in front of the first; Hugging Face PEFT has rows
+// for both in one table and reads those of the first.
 void prompt_tuning(Rewrite& r, const Json& config) {
   const int64_t p = count_of(config);
-  for (const Mark& m : r.marks(prompt_role(config))) {
-    const Shape s = r.builder().shape(m.value);
-    if (s[1] <= p)
-      throw UsageError("prompt_tuning: {} positions do not hold {} virtual tokens and a text", s[1],
-                       p);
-    const Value prompt = r.param("prompt_embeddings", {p, s[2]}, prompt_init(config));
-    if (config.at("prompt_tuning_init") == "SAMPLE_VOCAB") {
-      sample_vocabulary(r, r.marks(Role::embedding_tokens).at(0).value, {p, s[2]});
-    }
-    r.add_after(m.value, [&](Builder& b, Value x) {
-      const Value rows = ops::expand(b, ops::reshape(b, prompt, {1, p, s[2]}), {s[0], p, s[2]});
-      return ops::concat(b, {rows, ops::slice(b, x, 1, p, s[1])}, 1);
-    });
-  }
+  const Role role = prompt_role(config);
+  const std::vector<Mark> places = r.marks(role);
+  if (places.empty()) throw UsageError("prompt_tuning: the model has no {}", name_of(role));
+  const Value at = places[0].value;
+  const Shape s = r.builder().shape(at);
+  if (s[1] <= p)
+    throw UsageError("prompt_tuning: {} positions do not hold {} virtual tokens and a text", s[1],
+                     p);
+  const int64_t stacks = role == Role::embedding_tokens ? static_cast<int64_t>(places.size()) : 1;
+  const Shape table{stacks * p, s[2]};
+  const Value prompt = r.param("prompt_embeddings", table, prompt_init(config));
+  if (config.at("prompt_tuning_init") == "SAMPLE_VOCAB")
+    sample_vocabulary(r, r.marks(Role::embedding_tokens).at(0).value, table);
+  r.add_after(at, [&](Builder& b, Value x) {
+    const Value read = stacks == 1 ? prompt : ops::slice(b, prompt, 0, 0, p);
+    const Value rows = ops::expand(b, ops::reshape(b, read, {1, p, s[2]}), {s[0], p, s[2]});
+    return ops::concat(b, {rows, ops::slice(b, x, 1, p, s[1])}, 1);
+  });
 }
 
 // The table [p, 2 L d] of all prefixes: a parameter, or an MLP of a smaller one.
@@ -102,29 +108,84 @@ Value attention_input(const Rewrite& r, size_t site) {
   return r.base().node(queries[site].value.node).inputs[0];
 }
 
+// An attention that gets a prefix.
+struct Site {
+  int32_t node;
+  size_t number;  // among all attentions
+};
+
+struct Sites {
+  std::vector<Site> all;
+  bool two_stacks = false;
+};
+
+// Every attention; of a model with two stacks the decoder's own, the only ones that Hugging Face
+// PEFT gives a prefix there.
+Sites prefix_sites(const Graph& g) {
+  std::vector<Site> every, causal;
+  for (size_t i = 0; i < g.nodes().size(); ++i) {
+    const Node& n = g.nodes()[i];
+    if (n.op->name != "attention") continue;
+    const Site site{static_cast<int32_t>(i), every.size()};
+    every.push_back(site);
+    if (n.attrs.as<AttentionAttrs>().causal) causal.push_back(site);
+  }
+  if (every.empty()) throw UsageError("prefix_tuning: the model has no attention");
+  const bool two_stacks = !causal.empty() && causal.size() < every.size();
+  return {two_stacks ? causal : every, two_stacks};
+}
+
+// Distances [.., T, S] of keys from queries with p keys more in front, each one further away.
+Value further(Builder& b, Value distance, int64_t p) {
+  const Value left =
+      ops::add_scalar(b, ops::cumsum(b, b.constant(1, {p}), 0), -1.0 - static_cast<double>(p));
+  const Value first = ops::slice(b, distance, -1, 0, 1);
+  return ops::concat(b, {ops::add(b, first, left), distance}, -1);
+}
+
+// A value that is made of buckets of distances, for p keys more in front; absent if it is not.
+Value by_distance(Builder& b, Value v, int64_t p, bool bucketed = false) {
+  const Node n = b.graph().node(v.node);
+  const std::string_view op = n.op->name;
+  bucketed = bucketed || op == "t5_bucket";
+  if (op != "transpose" && op != "embedding" && op != "t5_bucket" && op != "cast")
+    return bucketed ? further(b, v, p) : Value{};
+  std::vector<Value> in = n.inputs;
+  in[0] = by_distance(b, in[0], p, bucketed);
+  return in[0].valid() ? b.node(op, in, n.attrs) : Value{};
+}
+
+// The bias of the scores [.., T, S] for p keys more in front. Where it goes by distance they
+// continue it, as in Hugging Face PEFT; else they have none.
+Value widened(Builder& b, Value bias, int64_t p) {
+  const Value wide = by_distance(b, bias, p);
+  return wide.valid() ? wide : ops::pad(b, bias, {0, 0, 0, p}, {0, 0, 0, 0});
+}
+
 }  // namespace
 
 void prefix_tuning(Rewrite& r, const Json& config) {
   const int64_t p = count_of(config);
   Builder& b = r.builder();
-  std::vector<int32_t> sites;
-  for (size_t i = 0; i < r.base().nodes().size(); ++i) {
-    if (r.base().nodes()[i].op->name == "attention") sites.push_back(static_cast<int32_t>(i));
-  }
-  if (sites.empty()) throw UsageError("prefix_tuning: the model has no attention");
-  const Shape k0 = b.shape(b.graph().node(sites[0]).inputs[1]);  // [B, S, heads, head size]
-  const int64_t batch = k0[0], dim = k0[2] * k0[3], layers = static_cast<int64_t>(sites.size());
+  const Sites sites = prefix_sites(r.base());
+  // [B, S, heads, head size]
+  const Shape k0 = b.shape(b.graph().node(sites.all[0].node).inputs[1]);
+  const int64_t batch = k0[0], dim = k0[2] * k0[3], layers = static_cast<int64_t>(sites.all.size());
   const Value table = prefix_table(r, config, p, 2 * layers * dim, dim);
+  std::map<Value, Value> biases;  // a stack shares one
   for (int64_t l = 0; l < layers; ++l) {
-    const int32_t site = sites[static_cast<size_t>(l)];
+    const auto& [site, number] = sites.all[static_cast<size_t>(l)];
+    // The reference cuts a table of 2 L slots, repeated once for cross-attention, into fours, and
+    // reads the first half of each.
+    const int64_t slot = sites.two_stacks ? 4 * l % (2 * layers) : 2 * l;
     b.set_path(b.graph().node(site).scope);
     Value gated;  // per example, on keys and values alike
     if (config.at("use_gating").get<bool>()) {
-      const Value x = attention_input(r, static_cast<size_t>(l));
+      const Value x = attention_input(r, number);
       gated = ops::reshape(b, gate(r, b, x, b.path("prefix_gate")), {batch, 1, 1, 1});
     }
-    for (int32_t which : {0, 1}) {  // keys at slot 2l, values at 2l + 1
-      const int64_t first = (2 * l + which) * dim;
+    for (int32_t which : {0, 1}) {  // keys at the slot, values behind it
+      const int64_t first = (slot + which) * dim;
       const Value rows =
           ops::reshape(b, ops::slice(b, table, 1, first, first + dim), {1, p, k0[2], k0[3]});
       r.add_at({site, 1 + which}, [&](Builder& g, Value kv) {
@@ -133,6 +194,12 @@ void prefix_tuning(Rewrite& r, const Json& config) {
         return ops::concat(g, {own, kv}, 1);
       });
     }
+    r.add_at({site, 3}, [&](Builder& g, Value bias) {
+      if (!bias.valid()) return bias;
+      Value& wide = biases[bias];
+      if (!wide.valid()) wide = widened(g, bias, p);
+      return wide;
+    });
     r.add_at({site, 4}, [&](Builder& g, Value keep) {  // the prefix is visible to everyone
       return keep.valid() ? ops::concat(g, {g.constant(1, {batch, p}, g.type(keep).dtype), keep}, 1)
                           : keep;

@@ -24,7 +24,7 @@ namespace graft::testing {
 namespace {
 
 // Base models and methods of the golden set that have no counterpart here.
-const std::set<std::string> kBases = {"gpt2", "llama", "t5"};
+const std::set<std::string> kBases = {"gpt2", "llama"};
 const std::set<std::string> kTypes = {"ADAMSS",
                                       "BEFT",
                                       "BOFT",
@@ -60,7 +60,11 @@ const std::set<std::string> kTypes = {"ADAMSS",
                                       "VERA",
                                       "WAVEFT"};
 
-const std::set<std::string> kCases = {"multi_lora"};  // several adapters in one batch
+const std::set<std::string> kCases = {
+    "multi_lora",  // several adapters in one batch
+    // The reference wraps `shared`, which no stack of its T5 reads: its gradients are 0, and
+    // merging changes the logits by 2.4. Here every use of the table follows.
+    "t5/lora_emb"};
 
 struct Run {
   const std::string& base_dir;
@@ -72,19 +76,24 @@ struct Run {
   bool ejected = false;
 
   int64_t virtual_tokens() const { return peft::virtual_tokens(*config.method, config.config); }
+  bool seq2seq() const { return head_of(model) == Head::seq2seq_lm; }
   bool prefix() const { return config.method->peft_type == "PREFIX_TUNING"; }
 
-  Graph base() const {
+  Graph base() const { return base(virtual_tokens()); }
+  Graph base(int64_t v) const {
     const Shape s = batch.tensor("input_ids").shape();
-    return build_model(
-        model, {.batch = s[0], .length = s[1] + virtual_tokens(), .head = Head::classification});
+    return build_model(model, {.batch = s[0],
+                               .length = s[1] + v,
+                               .target_length = seq2seq() ? batch.tensor("labels").shape()[1] : 0,
+                               .head = head_of(model)});
   }
 
   // Virtual tokens in front: any id, visible, type 0; positions from 0 (prompts) or from the prefix
   // length on.
-  Inputs inputs() const {
+  Inputs inputs() const { return inputs(virtual_tokens()); }
+  Inputs inputs(int64_t v) const {
     const Tensor &ids = batch.tensor("input_ids"), &mask = batch.tensor("attention_mask");
-    const int64_t B = ids.shape()[0], T = ids.shape()[1], v = virtual_tokens();
+    const int64_t B = ids.shape()[0], T = ids.shape()[1];
     Tensor wide_ids(DType::i64, {B, T + v}), wide_mask = wide_ids.clone(), types = wide_ids.clone();
     for (int64_t i = 0; i < B * (T + v); ++i) {
       const int64_t r = i / (T + v), t = i % (T + v) - v;
@@ -102,17 +111,31 @@ struct Run {
     if (prefix()) {
       for (int64_t& p : positions) p += config.config.at("num_virtual_tokens").get<int64_t>();
     }
-    return {{"input_ids", wide_ids},
-            {"attention_mask", wide_mask},
-            {"token_type_ids", types},
-            {"position_ids", Tensor::from(wide_ids.shape(), positions)},
-            {"labels", batch.tensor("labels")}};
+    const Tensor& labels = batch.tensor("labels");
+    Inputs all{{"input_ids", wide_ids},
+               {"attention_mask", wide_mask},
+               {"token_type_ids", types},
+               {"position_ids", Tensor::from(wide_ids.shape(), positions)},
+               {"labels", labels.reshaped({labels.elements()})}};
+    if (seq2seq()) {
+      all["decoder_input_ids"] = Tensor::from(
+          labels.shape(), shifted_right(model, labels.span<int64_t>(), B, labels.shape()[1]));
+    }
+    return all;
+  }
+
+  bool saved(const std::string& param) const {
+    const Json& modules = config.config.at("modules_to_save");
+    return modules.is_array() && std::ranges::any_of(modules, [&](const Json& m) {
+             return ("." + param).find("." + m.get<std::string>() + ".") != std::string::npos;
+           });
   }
 };
 
 Value add_loss(Builder& b, const Tensor& labels) {
-  const Value task = ops::cross_entropy(b, b.graph().output("logits"),
-                                        b.input("labels", DType::i64, labels.shape()));
+  Value logits = b.graph().output("logits");
+  logits = ops::reshape(b, logits, {labels.elements(), b.shape(logits)[-1]});
+  const Value task = ops::cross_entropy(b, logits, b.input("labels", DType::i64, labels.shape()));
   const Value loss = peft::add_penalties(b, task);
   b.output("loss", loss);
   return loss;
@@ -220,11 +243,10 @@ void check(Run run) {
     ParamStore disabled;
     load_parameters(run.base_dir + "/base", base, disabled);
     for (const Param& p : base.params()) {
-      const bool restored =
-          p.name.starts_with("classifier.") || run.config.method->peft_type == "LN_TUNING";
+      const bool restored = run.saved(p.name) || run.config.method->peft_type == "LN_TUNING";
       if (!restored) disabled.set(p.name, store.get(p.name));
     }
-    expect(execute(base, inputs, disabled).at("logits"), "disabled_logits", 1e-5);
+    expect(execute(run.base(0), run.inputs(0), disabled).at("logits"), "disabled_logits", 1e-5);
   }
   if (run.data.contains("merged_logits") && run.c.at("mergeable").get<bool>()) {
     Folded merged = fold_parameters(adapted.graph, store);
@@ -291,7 +313,7 @@ TEST(GoldenPeft, FilesLogitsGradientsStepsMerge) {
     for (const Json& c : all) {
       const auto type = c.at("peft_type").get<std::string>();
       const auto name = c.at("name").get<std::string>();
-      if (kTypes.contains(type) || kCases.contains(name)) {
+      if (kTypes.contains(type) || kCases.contains(name) || kCases.contains(base + "/" + name)) {
         ++missing;
         continue;
       }
