@@ -17,7 +17,7 @@ namespace {
 using Tokens = std::vector<int64_t>;
 
 // Families that do not generate here yet.
-const std::set<std::string> kUnsupported = {"gpt2", "opt", "gpt_neox", "t5"};
+const std::set<std::string> kUnsupported = {"t5"};
 
 // The visible tokens of each row.
 std::vector<Tokens> prompts_of(const SafeTensors& data, const std::string& name) {
