@@ -24,10 +24,10 @@ struct HeadChunks {
 
   HeadChunks(int64_t n, int64_t v) : rows(n), classes(v) {
     groups = (n + kRows - 1) / kRows;
-    const int64_t most_rows = std::max<int64_t>(1, (n + groups - 1) / std::max<int64_t>(1, groups));
     const auto floats = static_cast<int64_t>(kHeadChunkBytes / sizeof(float));
     // Two units at least: a last chunk of a few classes would be summed in another order.
-    const int64_t most = std::max(2 * kUnit, floats / most_rows / kUnit * kUnit);
+    const int64_t most =
+        std::max(2 * kUnit, floats / std::max<int64_t>(1, most_rows()) / kUnit * kUnit);
     chunks = (v + most - 1) / most;
   }
   Range group(int64_t i) const { return {rows * i / groups, rows * (i + 1) / groups}; }

@@ -81,7 +81,7 @@ Values vjp_bce(VjpCall& c) {
 
 // ---- a linear layer and the cross entropy of its results, which are never there all at once
 struct Head {  // operands from `first` on: x, w, target
-  int64_t rows, features, classes;
+  int64_t rows, classes;
 };
 
 Head check_head(const InferCall& c, size_t first, size_t bias) {
@@ -95,7 +95,7 @@ Head check_head(const InferCall& c, size_t first, size_t bias) {
   c.expect(x.rank() == 2 && w.rank() == 2 && x[1] == w[1], "x must be [N, C] and w [V, C]");
   c.expect(c.shape(first + 2) == Shape{x[0]}, "target must be [N]");
   if (c.has(bias)) c.expect(c.in(bias) == Type{c.dtype(first), {w[0]}}, "bias must be [V]");
-  return {x[0], x[1], w[0]};
+  return {x[0], w[0]};
 }
 
 // The loss, and of each row of logits the largest and the logarithm of sum exp(logit - largest).

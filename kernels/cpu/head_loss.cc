@@ -167,8 +167,8 @@ struct Head {
   template <typename F>
   size_t most(F bytes_of) const {
     size_t bytes = 0;
-    for (const int64_t i : {int64_t{0}, cut.groups - 1}) {
-      for (int64_t j = 0; j < cut.chunks && i >= 0; ++j)
+    for (int64_t j = 0; j < cut.chunks && cut.groups > 0; ++j) {
+      for (const int64_t i : {int64_t{0}, cut.groups - 1})
         bytes = std::max(bytes, bytes_of(cut.group(i).size(), cut.chunk(j).size()));
     }
     return bytes;

@@ -69,7 +69,6 @@ KernelRow head_row(bool backward) {
                 }
                 return cases;
               },
-          .shortest = 1,
           .wide = 301};
 }
 
