@@ -94,9 +94,10 @@ class StreamDecoder {
   std::string before_;  // the text of those
 };
 
-// From a Hugging Face folder: tokenizer.json, or vocab.json and merges.txt, or vocab.txt, with
-// tokenizer_config.json and special_tokens_map.json where they are. Throws FileError naming file
-// and field, UsageError for a kind of stage that is not known.
+// From a Hugging Face folder: tokenizer.json, or vocab.json and merges.txt, or SentencePiece's
+// tokenizer.model or spiece.model, or vocab.txt, with tokenizer_config.json and
+// special_tokens_map.json where they are. Throws FileError naming file and field, UsageError for a
+// kind of stage that is not known.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& folder);
 // The same for texts in memory; `source` names them in errors. vocab.txt does not say whether
 // upper-case letters differ.

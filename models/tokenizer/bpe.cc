@@ -2,10 +2,12 @@
 // is merged first (Sennrich et al., 2016).
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <functional>
 
 #include "core/error.h"
 #include "models/tokenizer/model.h"
+#include "models/tokenizer/trie.h"
 #include "models/tokenizer/unicode.h"
 
 namespace graft {
@@ -47,27 +49,23 @@ class MergeTable {
   std::vector<Slot> slots_;
 };
 
+struct RankedMerge {
+  int32_t left, right;
+  uint32_t rank;  // which merge comes first; its place in the list of results
+};
+
 class Bpe : public SubwordModel {
  public:
-  Bpe(const Vocabulary& v, const Merges& merges, const BpeOptions& o, const std::string& source)
-      : o_(o), vocabulary_(v), table_(merges.size()) {
+  Bpe(const Vocabulary& v, const std::vector<RankedMerge>& merges, std::vector<int32_t> results,
+      const BpeOptions& o, const std::string& source)
+      : o_(o), vocabulary_(v), table_(merges.size()), results_(std::move(results)) {
+    for (const RankedMerge& m : merges) table_.set(pair_of(m.left, m.right), m.rank);
+    std::vector<std::pair<std::string_view, int32_t>> frozen;
+    for (const std::string& token : o_.frozen)
+      frozen.emplace_back(token, v.required(token, source));
+    frozen_ = Trie(std::move(frozen));
     if (!o.unknown.empty()) unknown_ = v.required(o.unknown, source);
     if (o.byte_fallback) bytes_ = byte_tokens(v);
-    results_.reserve(merges.size());
-    for (size_t i = 0; i < merges.size(); ++i) {
-      const auto& [a, b] = merges[i];
-      auto id_of = [&](const std::string& token) {
-        const int32_t id = v.id_of(token);
-        if (id < 0) {
-          throw FileError("{}: merge {} is of '{}' and '{}', but the vocabulary has no token '{}'",
-                          source, i, a, b, token);
-        }
-        return id;
-      };
-      const int32_t left = id_of(a), right = id_of(b);
-      results_.push_back(id_of(a + (b.starts_with(o.prefix) ? b.substr(o.prefix.size()) : b)));
-      table_.set(pair_of(left, right), static_cast<uint32_t>(i));
-    }
     plain_ = o.prefix.empty() && o.suffix.empty();
     for (char32_t c = 0; c < kTabled; ++c) {
       std::string text;
@@ -111,6 +109,12 @@ class Bpe : public SubwordModel {
       const CodePoint c = code_point(word, i);
       std::string_view text = word.substr(i, c.bytes);
       int32_t id = -1;
+      if (const size_t n = o_.frozen.empty() ? 0 : frozen_.longest(word.substr(i)); n > 0) {
+        if (unknown > 0) push(symbols, unknown_, std::exchange(unknown, 0));
+        push(symbols, vocabulary_.id_of(word.substr(i, n)), static_cast<uint32_t>(n));
+        i += n;
+        continue;
+      }
       if (plain_) {
         id = c.code < kTabled ? characters_[c.code] : vocabulary_.id_of(text);
       } else {
@@ -176,8 +180,10 @@ class Bpe : public SubwordModel {
   BpeOptions o_;
   Vocabulary vocabulary_;
   MergeTable table_;
-  std::vector<int32_t> results_, bytes_;  // by rank; by byte
+  std::vector<int32_t> results_;  // by rank
+  std::vector<int32_t> bytes_;    // by byte
   std::array<int32_t, kTabled> characters_;
+  Trie frozen_;
   int32_t unknown_ = -1;
   bool plain_ = true;
 };
@@ -186,7 +192,53 @@ class Bpe : public SubwordModel {
 
 std::unique_ptr<SubwordModel> make_bpe(const Vocabulary& vocabulary, const Merges& merges,
                                        const BpeOptions& options, const std::string& source) {
-  return std::make_unique<Bpe>(vocabulary, merges, options, source);
+  std::vector<RankedMerge> ranked;
+  std::vector<int32_t> results;
+  for (size_t i = 0; i < merges.size(); ++i) {
+    const auto& [a, b] = merges[i];
+    auto id_of = [&](const std::string& token) {
+      const int32_t id = vocabulary.id_of(token);
+      if (id < 0) {
+        throw FileError("{}: merge {} is of '{}' and '{}', but the vocabulary has no token '{}'",
+                        source, i, a, b, token);
+      }
+      return id;
+    };
+    ranked.push_back({id_of(a), id_of(b), static_cast<uint32_t>(i)});
+    results.push_back(
+        id_of(a + (b.starts_with(options.prefix) ? b.substr(options.prefix.size()) : b)));
+  }
+  return std::make_unique<Bpe>(vocabulary, ranked, std::move(results), options, source);
+}
+
+std::unique_ptr<SubwordModel> make_scored_bpe(const Vocabulary& vocabulary,
+                                              const std::vector<double>& scores,
+                                              const BpeOptions& options,
+                                              const std::string& source) {
+  constexpr size_t kLongest = 1000;
+  std::vector<int32_t> results;  // by falling score
+  for (size_t id = 0; id < scores.size(); ++id) {
+    if (std::isfinite(scores[id])) results.push_back(static_cast<int32_t>(id));
+  }
+  auto score = [&](int32_t id) { return scores[static_cast<size_t>(id)]; };
+  std::stable_sort(results.begin(), results.end(),
+                   [&](int32_t a, int32_t b) { return score(a) > score(b); });
+  std::vector<RankedMerge> ranked;
+  for (size_t rank = 0; rank < results.size(); ++rank) {
+    const std::string_view piece = vocabulary.token(results[rank]);
+    if (piece.size() > kLongest) {
+      throw FileError("{}: a piece has {} bytes; expected at most {}", source, piece.size(),
+                      kLongest);
+    }
+    for (size_t cut = code_point(piece, 0).bytes; cut < piece.size();
+         cut += code_point(piece, cut).bytes) {
+      const int32_t left = vocabulary.id_of(piece.substr(0, cut));
+      const int32_t right = vocabulary.id_of(piece.substr(cut));
+      if (left >= 0 && right >= 0 && std::isfinite(score(left)) && std::isfinite(score(right)))
+        ranked.push_back({left, right, static_cast<uint32_t>(rank)});
+    }
+  }
+  return std::make_unique<Bpe>(vocabulary, ranked, std::move(results), options, source);
 }
 
 }  // namespace graft

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "models/tokenizer/fields.h"
 #include "models/tokenizer/pipeline.h"
+#include "models/tokenizer/sentencepiece.h"
 #include "models/tokenizer/settings.h"
 
 namespace graft {
@@ -158,6 +159,36 @@ Stages read_gpt2_folder(const std::string& folder) {
   return s;
 }
 
+// ---- SentencePiece
+
+// The model does not say which tokens stand around a text; the class of the tokenizer does.
+Stages read_sentencepiece_folder(const std::string& folder, const std::string& file) {
+  Stages s = read_sentencepiece(read_file(file), file);
+  const std::string config = folder + "/tokenizer_config.json";
+  std::string kind;
+  bool bos = false, eos = false;
+  std::error_code none;
+  if (std::filesystem::exists(config, none)) {
+    const Json j = parse_json_file(config);
+    kind = json_field<std::string>(j, "tokenizer_class", config, "");
+    bos = json_field<bool>(j, "add_bos_token", config,
+                           kind.starts_with("Llama") || kind.starts_with("Gemma"));
+    eos = json_field<bool>(j, "add_eos_token", config,
+                           kind.starts_with("T5") || kind.starts_with("MT5"));
+  }
+  const SpecialTokens& special = s.settings.special;
+  std::vector<TemplatePiece> single, pair;
+  for (int text = 0; text < 2; ++text) {
+    if (bos && special.bos >= 0) pair.push_back({-1, special.bos, 0});
+    pair.push_back({text, 0, 0});
+    if (eos && special.eos >= 0) pair.push_back({-1, special.eos, 0});
+    if (text == 0) single = pair;
+  }
+  s.postprocessor.single = std::move(single);
+  s.postprocessor.pair = std::move(pair);
+  return s;
+}
+
 Stages read_folder(const std::string& folder) {
   std::error_code none;
   auto exists = [&](const char* name) { return std::filesystem::exists(folder + name, none); };
@@ -166,10 +197,13 @@ Stages read_folder(const std::string& folder) {
     return read_stages(read_file(file), file);
   }
   if (exists("/vocab.json") && exists("/merges.txt")) return read_gpt2_folder(folder);
+  for (const char* name : {"/tokenizer.model", "/spiece.model", "/sentencepiece.bpe.model"}) {
+    if (exists(name)) return read_sentencepiece_folder(folder, folder + name);
+  }
   if (!exists("/vocab.txt")) {
     throw FileError(
-        "{}: there is neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt; the "
-        "model's folder has one",
+        "{}: there is neither tokenizer.json nor vocab.txt, tokenizer.model, or vocab.json with "
+        "merges.txt; the model's folder has one",
         folder);
   }
   const std::string config = folder + "/tokenizer_config.json", file = folder + "/vocab.txt";

@@ -62,8 +62,9 @@ std::unique_ptr<SubwordModel> make_wordlevel(const Vocabulary& vocabulary,
 struct UnigramOptions {
   int32_t unknown = -1;  // -1: none, and texts that need it are refused
   bool byte_fallback = false;
+  bool single_precision = false;  // sums of scores as SentencePiece has them
 };
-// `scores` by id.
+// `scores` by id; an infinite one: a piece that no text becomes.
 std::unique_ptr<SubwordModel> make_unigram(const Vocabulary& vocabulary, std::vector<double> scores,
                                            const UnigramOptions& options,
                                            const std::string& source);
@@ -73,11 +74,18 @@ struct BpeOptions {
   std::string prefix;   // of all symbols of a word but the first
   std::string suffix;   // of the last symbol of a word
   bool fuse_unknown = false, byte_fallback = false;
-  bool ignore_merges = false;  // a word that is a token is that token
+  bool ignore_merges = false;       // a word that is a token is that token
+  std::vector<std::string> frozen;  // tokens that are found first and never merged
 };
 using Merges = std::vector<std::pair<std::string, std::string>>;
 std::unique_ptr<SubwordModel> make_bpe(const Vocabulary& vocabulary, const Merges& merges,
                                        const BpeOptions& options, const std::string& source);
+
+// SentencePiece's: two symbols that make a piece are merged, that with the highest score first. An
+// infinite score: a piece that no text becomes.
+std::unique_ptr<SubwordModel> make_scored_bpe(const Vocabulary& vocabulary,
+                                              const std::vector<double>& scores,
+                                              const BpeOptions& options, const std::string& source);
 
 // The ids of "<0x00>" to "<0xFF>"; -1 where there is none.
 std::vector<int32_t> byte_tokens(const Vocabulary& vocabulary);

@@ -24,6 +24,15 @@ std::unique_ptr<Normalizer> make_bert_normalizer(const BertNormalizerOptions& op
 // The map of characters of a SentencePiece model, as it stands there (not in base 64).
 std::unique_ptr<Normalizer> make_precompiled(const std::string& map, const std::string& source);
 
+// What SentencePiece does to a text before its model.
+struct SentencePieceNormalizerOptions {
+  std::string map;  // empty: characters stay
+  bool dummy_prefix = true, remove_extra_spaces = true;
+  std::vector<std::string> user_defined;  // pieces that stay as they are
+};
+std::unique_ptr<Normalizer> make_sentencepiece_normalizer(SentencePieceNormalizerOptions options,
+                                                          const std::string& source);
+
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
 std::unique_ptr<Normalizer> make_normal_form(NormalForm form);
 

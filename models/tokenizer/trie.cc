@@ -44,4 +44,15 @@ Trie::Node Trie::walk(std::string_view key) const {
   return n;
 }
 
+size_t Trie::longest(std::string_view text) const {
+  size_t bytes = 0;
+  Node n = text.empty() ? kNone : start(text[0]);
+  for (size_t i = 1; n != kNone; ++i) {
+    if (value(n) >= 0) bytes = i;
+    if (i == text.size()) break;
+    n = child(n, text[i]);
+  }
+  return bytes;
+}
+
 }  // namespace graft

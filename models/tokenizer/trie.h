@@ -36,6 +36,7 @@ class Trie {
   Node start(char c) const { return roots_[static_cast<unsigned char>(c)]; }  // child of the root
   int32_t value(Node n) const { return nodes_[n].value; }  // -1: no key ends here
   Node walk(std::string_view key) const;
+  size_t longest(std::string_view text) const;  // bytes of the longest key it begins with; 0: none
 
  private:
   struct Entry {

@@ -2,6 +2,7 @@
 // scores (Kudo, 2018), by Viterbi's algorithm.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/error.h"
 #include "models/tokenizer/model.h"
@@ -15,10 +16,14 @@ class Unigram : public SubwordModel {
  public:
   Unigram(const Vocabulary& v, std::vector<double> scores, const UnigramOptions& o,
           const std::string& source)
-      : scores_(std::move(scores)), unknown_(o.unknown), source_(source) {
+      : scores_(std::move(scores)),
+        unknown_(o.unknown),
+        single_precision_(o.single_precision),
+        source_(source) {
     constexpr size_t kLongest = 1000;  // every character may begin a walk of this length
     constexpr double kPenalty = 10;    // of an unknown character, below the least score
-    double least = scores_.empty() ? 0 : scores_[0];
+    double least = 0;
+    bool first = true;
     std::vector<std::pair<std::string_view, int32_t>> keys;
     for (size_t id = 0; id < scores_.size(); ++id) {
       const std::string& token = v.token(static_cast<int64_t>(id));
@@ -26,8 +31,9 @@ class Unigram : public SubwordModel {
         throw FileError("{}: the token with id {} has {} bytes; expected at most {}", source, id,
                         token.size(), kLongest);
       }
+      if (!std::isfinite(scores_[id])) continue;
       keys.emplace_back(token, static_cast<int32_t>(id));
-      least = std::min(least, scores_[id]);
+      least = std::exchange(first, false) ? scores_[id] : std::min(least, scores_[id]);
     }
     trie_ = Trie(std::move(keys));
     unknown_score_ = least - kPenalty;
@@ -63,7 +69,9 @@ class Unigram : public SubwordModel {
     steps.assign(word.size() + 1, Step{0, -1, 0});
     auto reach = [&](size_t end, double score, int32_t id, size_t start) {
       Step& s = steps[end];
-      if (s.id < 0 || score > s.score) s = {score, id, static_cast<uint32_t>(start)};
+      if (s.id >= 0 && score <= s.score) return;
+      // SentencePiece rounds what it keeps, not what it compares; that settles draws.
+      s = {single_precision_ ? static_cast<float>(score) : score, id, static_cast<uint32_t>(start)};
     };
     for (size_t start = 0; start < word.size();) {
       const uint32_t first = code_point(word, start).bytes;
@@ -108,6 +116,7 @@ class Unigram : public SubwordModel {
 
   std::vector<double> scores_;
   int32_t unknown_;
+  bool single_precision_;
   std::string source_;
   Trie trie_;
   double unknown_score_ = 0;
