@@ -195,7 +195,7 @@ std::unique_ptr<SubwordModel> make_bpe(const Vocabulary& vocabulary, const Merge
   std::vector<RankedMerge> ranked;
   std::vector<int32_t> results;
   for (size_t i = 0; i < merges.size(); ++i) {
-    const auto& [a, b] = merges[i];
+    const std::string &a = merges[i].first, &b = merges[i].second;
     auto id_of = [&](const std::string& token) {
       const int32_t id = vocabulary.id_of(token);
       if (id < 0) {

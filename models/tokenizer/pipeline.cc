@@ -29,6 +29,10 @@ class Scratches {
     return s;
   }
   void give_back(std::unique_ptr<Scratch> s) {
+    constexpr size_t kMostBytes = 1 << 24;  // nine times as much stands beside a text
+    for (const Text* t : {&s->original, &s->part, &s->words.text}) {
+      if (t->bytes.capacity() > kMostBytes) return;
+    }
     const std::lock_guard lock(mutex_);
     free_.push_back(std::move(s));
   }
