@@ -92,6 +92,7 @@ void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int6
   };
   int64_t *ids = data("input_ids"), *mask = data("attention_mask"), *pool = data("pool_mask"),
           *types = data("token_type_ids");
+  if (ids == nullptr) throw UsageError("models of type {} take no tokens", config.model_type);
   const int64_t v = virtual_tokens, T = length + v;
   for (size_t r = 0; r < rows.size(); ++r) {
     const TokenRow& x = rows[r];

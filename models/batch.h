@@ -33,7 +33,8 @@ struct TokenRow {
 
 // Writes the inputs of a model for a batch padded to `length` behind `virtual_tokens` rows of any
 // id, which are visible but not part of the mean. `input` gives the tensor of a name, null where
-// the graph has no such input. Throws UsageError for a token that the model does not know.
+// the graph has no such input. Throws UsageError for a token that the model does not know, or a
+// model of pictures.
 void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int64_t length,
                  int64_t virtual_tokens, const std::function<Tensor*(const std::string&)>& input,
                  Side padding = Side::right);

@@ -211,6 +211,7 @@ const Family kDebertaV2 = {"deberta-v2", Family::Kind::encoder,
                            "deberta",    Family::Positions::all,
                            read,         body,
                            nullptr,      classify,
-                           nullptr};
+                           nullptr,      "classifier",
+                           "deberta"};
 
 }  // namespace graft::deberta

@@ -71,9 +71,8 @@ void check(const ModelConfig& c, const ModelOptions& o) {
                      c.model_type);
   if (o.part == Part::encoder && o.head != Head::none)
     throw UsageError("an encoder is built without a head");
-  if (two && (o.head == Head::question_answering || o.head == Head::masked_lm ||
-              o.head == Head::causal_lm))
-    no_head(c, "question answering, masked or causal language modelling");
+  if (two && (o.head == Head::masked_lm || o.head == Head::causal_lm))
+    no_head(c, "masked or causal language modelling");
   if (!two && o.head == Head::seq2seq_lm) no_head(c, "conditional generation");
 }
 
@@ -138,7 +137,7 @@ Graph build_model(const ModelConfig& config, const ModelOptions& options) {
     if (options.head == Head::none && config.family->pooler != nullptr)
       m.b.output("pooler", config.family->pooler(m, x));
   }
-  if (options.last_logits) x = ops::slice(m.b, x, 1, options.length - 1, options.length);
+  if (options.last_logits) x = ops::slice(m.b, x, 1, m.b.shape(x)[1] - 1, m.b.shape(x)[1]);
   if (const Value logits = head(m, x); logits.valid()) {
     m.b.mark(Role::head, logits);
     m.b.output("logits", logits);

@@ -177,6 +177,7 @@ constexpr Family family(const char* type, void (*read)(ConfigReader&, ModelConfi
   f.positions = Family::Positions::all;
   f.read = read;
   f.body = encode;
+  f.token_head = "classifier";
   f.decode = decode;
   f.classify = classify;
   f.language = language;

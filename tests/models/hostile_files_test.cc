@@ -158,6 +158,41 @@ TEST(ConfigFile, EachFamilyNamesItsOwnFields) {
        {{"query_pre_attn_scalar", "0", {"'query_pre_attn_scalar' should be between 0 and"}},
         {"attn_logit_softcapping", "-1", {"'attn_logit_softcapping' should be between 0 and"}},
         {"layer_types", R"(["sliding_attention"])", {"'layer_types' should be 2 entries"}}}},
+      {"t5",
+       {{"d_model", nullptr, {"'hidden_size' is missing"}},
+        {"d_kv", "0", {"'d_kv' should be 1 to"}},
+        {"d_ff", "\"wide\"", {"'d_ff' should be an integer"}},
+        {"num_decoder_layers", "0", {"'num_decoder_layers' should be 1 to 10000"}},
+        {"relative_attention_num_buckets", "3", {"should be 4 to"}},
+        {"relative_attention_max_distance", "4", {"should be 5 to"}},
+        {"feed_forward_proj", "\"gated-\"", {"should be an activation, or gated-"}},
+        {"feed_forward_proj", "\"gated-gelu-new\"", {"should be an activation, or gated-"}},
+        {"feed_forward_proj", "7", {"'feed_forward_proj' should be a string"}},
+        {"decoder_start_token_id", "97", {"should be 0 to 96 but is 97"}},
+        {"layer_norm_epsilon", "0", {"'layer_norm_epsilon' should be between 0 and 1"}},
+        {"is_decoder", "true", {"'is_decoder' should be false but is true"}}}},
+      {"deberta_v2_cls",
+       {{"pos_att_type", "\"p2c|c2c\"", {"'pos_att_type' should be of c2p and p2c"}},
+        {"pos_att_type", "[\"p2p\"]", {"'pos_att_type' should be of c2p and p2c"}},
+        {"pos_att_type", "1", {"'pos_att_type' should be a list"}},
+        {"norm_rel_ebd", "\"batch_norm\"", {"should be \"layer_norm\" but is \"batch_norm\""}},
+        {"position_buckets", "1", {"'position_buckets' should be at least 2"}},
+        {"position_buckets", "1000", {"should be less than twice"}},
+        {"max_relative_positions", "\"far\"", {"'max_relative_positions' should be an integer"}},
+        {"conv_kernel_size", "3", {"'conv_kernel_size' should be 0 but is 3"}},
+        {"embedding_size", "12", {"'embedding_size' should be 24 but is 12"}},
+        {"attention_head_size", "5", {"'attention_head_size' should be 6 but is 5"}},
+        {"pooler_hidden_size", "5", {"'pooler_hidden_size' should be 24 but is 5"}},
+        {"relative_attention", "1", {"'relative_attention' should be true or false"}},
+        {"share_att_key", "0", {"'share_att_key' should be true or false"}}}},
+      {"vit_cls",
+       {{"image_size", "0", {"'image_size' should be 1 to"}},
+        {"image_size", "[16, 16]", {"'image_size' should be an integer"}},
+        {"patch_size", "5", {"'patch_size' should be a divisor of image_size 16 but is 5"}},
+        {"num_channels", "-3", {"'num_channels' should be 1 to"}},
+        {"qkv_bias", "\"yes\"", {"'qkv_bias' should be true or false"}},
+        {"pooler_act", "\"gelu\"", {"'pooler_act' should be \"tanh\""}},
+        {"pooler_output_size", "7", {"'pooler_output_size' should be 24"}}}},
   };
   for (const auto& [model, changes] : cases) {
     const std::string good = read_file(golden_dir() + "/models/" + model + "/config.json");
@@ -169,6 +204,12 @@ TEST(ConfigFile, EachFamilyNamesItsOwnFields) {
     }
   }
   // Null is not set.
+  const std::string deberta = read_file(golden_dir() + "/models/deberta_v2_cls/config.json");
+  for (const char* field : {"norm_rel_ebd", "share_att_key", "pooler_hidden_act", "pos_att_type",
+                            "position_buckets", "relative_attention"}) {
+    const ModelConfig config = parse_config(changed(deberta, field, "null"), "F");
+    EXPECT_GT(build_model(config, {.head = Head::classification}).nodes().size(), 0u) << field;
+  }
   const std::string llama = read_file(golden_dir() + "/models/llama/config.json");
   for (const char* field : {"attention_bias", "mlp_bias", "rope_scaling", "rope_parameters"}) {
     const ModelConfig config = parse_config(changed(llama, field, "null"), "F");
@@ -192,7 +233,11 @@ TEST(ConfigFile, RopeParametersHoldWhatTwoFieldsHeld) {
 
 TEST(Heads, AClassThatAFamilyLacksIsRefused) {
   const std::pair<const char*, Head> cases[] = {{"opt", Head::tokens},
-                                                {"gemma", Head::question_answering}};
+                                                {"gemma", Head::question_answering},
+                                                {"t5", Head::question_answering},
+                                                {"t5", Head::causal_lm},
+                                                {"vit_cls", Head::tokens},
+                                                {"deberta_v2_cls", Head::masked_lm}};
   for (const auto& [model, head] : cases) {
     const ModelConfig config = load_config(golden_dir() + "/models/" + model);
     expect_parts(error_of<UsageError>([&, head = head] { build_model(config, {.head = head}); }),

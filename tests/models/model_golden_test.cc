@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <set>
 
 #include "autograd/evaluate.h"
 #include "autograd/executor.h"

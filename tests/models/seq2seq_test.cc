@@ -117,7 +117,7 @@ TEST(Seq2Seq, WhatThereIsNotIsRefused) {
   } cases[] = {
       {bert, {.part = Part::decoder}, "models of type bert are one stack"},
       {bert, {.head = Head::seq2seq_lm}, "no head for conditional generation"},
-      {t5, {.head = Head::causal_lm}, "no head for question answering, masked or causal"},
+      {t5, {.head = Head::causal_lm}, "no head for masked or causal language modelling"},
       {t5, {.part = Part::decoder, .head = Head::mean_pooled}, "stands on the encoder"},
       {t5, {.part = Part::encoder, .head = Head::seq2seq_lm}, "built without a head"},
   };
