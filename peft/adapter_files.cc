@@ -121,8 +121,7 @@ std::string file_key(const Param& param, const Method& method) {
   if (param.name.starts_with("prompt_encoder.")) return param.name;
   if (param.name == "prompt_embeddings") return param.name;
   if (is_prompt(method)) return "base_model." + param.name;
-  if (method.peft_type == "LN_TUNING" && param.adapter.empty() &&
-      !param.name.starts_with("classifier.")) {
+  if (method.peft_type == "LN_TUNING" && param.adapter.empty() && !is_task_head(param.name)) {
     const size_t dot = param.name.rfind('.');
     return std::string(kPrefix) + param.name.substr(0, dot) + ".ln_tuning_layers" +
            param.name.substr(dot);
@@ -163,6 +162,18 @@ void load_adapter(const std::string& folder, const AdapterConfig& config, const 
     }
     store.set(p.name, t.cast(p.type.dtype).clone());
     unused.erase(*found);
+  }
+  // A table that is a target may stand in the file as the adapter was trained on it.
+  const std::string_view layer = ".base_layer.weight";
+  for (const Param& p : adapted.params()) {
+    if (!p.adapter.empty() || !p.name.ends_with(".weight")) continue;
+    const std::string module = p.name.substr(0, p.name.rfind('.'));
+    const auto found = unused.find(std::string(kPrefix) + module + std::string(layer));
+    if (found == unused.end() || file.tensor(*found).shape() != p.type.shape ||
+        !is_float(file.tensor(*found).dtype()))
+      continue;
+    store.set(p.name, file.tensor(*found).cast(p.type.dtype).clone());
+    unused.erase(found);
   }
   if (!unused.empty()) {
     throw FileError(

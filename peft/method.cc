@@ -108,11 +108,11 @@ Adapted apply(const Graph& base, const Method& method, const Json& given,
   }
   const Json& saved = result.config.at("modules_to_save");
   if (saved.is_array()) {
-    rewrite.unfreeze([&](const Param& p) {
-      return std::ranges::any_of(saved, [&](const Json& m) {
-        return ("." + p.name).find("." + m.get<std::string>() + ".") != std::string::npos;
-      });
-    });
+    const auto names = saved.get<std::vector<std::string>>();
+    rewrite.unfreeze([&](const Param& p) { return inside_saved(p.name, names); });
+    for (const Module& m : modules_of(base)) {
+      if (m.tied && inside_saved(m.name, names)) rewrite.untie(m);
+    }
   }
   result.graph = rewrite.builder().finish(&result.delta);
   result.initializers = rewrite.take_initializers();
@@ -148,8 +148,7 @@ int64_t virtual_tokens(const Method& method, const Json& config) {
 int64_t trainable_count(const Graph& graph, bool with_saved_modules) {
   int64_t n = 0;
   for (const Param& p : graph.params()) {
-    if (p.trainable && (with_saved_modules || !p.name.starts_with("classifier.")))
-      n += p.type.shape.elements();
+    if (p.trainable && (with_saved_modules || !is_task_head(p.name))) n += p.type.shape.elements();
   }
   return n;
 }

@@ -36,15 +36,54 @@ Value Rewrite::reparametrize(const std::string& param,
   return to;
 }
 
-void Rewrite::add_beside(const std::string& weight,
-                         const std::function<Value(Builder&, Value x)>& f) {
+namespace {
+
+Value transposed(Builder& b, Value v) {
+  const Node& n = b.graph().node(v.node);
+  if (n.op->name == "transpose" && b.shape(v).rank() == 2) return n.inputs[0];
+  return ops::transpose(b, v, {1, 0});
+}
+
+}  // namespace
+
+Value Rewrite::current(const Module& module) {
+  const Value w = current(module.weight);
+  return module.transposed ? transposed(b_, w) : w;
+}
+
+void Rewrite::reparametrize(const Module& module, const std::function<Value(Builder&, Value)>& f) {
+  if (!module.tied) {
+    reparametrize(module.weight, [&](Builder& b, Value w) {
+      return module.transposed ? transposed(b, f(b, transposed(b, w))) : f(b, w);
+    });
+    return;
+  }
+  const Value old = current(module.weight);
   const std::string path = b_.path();
-  for (const Use& u : b_.uses(current(weight))) {
-    const Node n = b_.graph().node(u.node);
-    if (n.op->name != "linear" || u.input != 1) continue;
-    b_.set_path(n.scope);
-    b_.insert_after({u.node, 0},
-                    [&](Builder& b, Value y) { return ops::add(b, y, f(b, n.inputs[0])); });
+  b_.set_path(module.name);
+  const Value to = f(b_, old);
+  b_.set_path(path);
+  for (const int32_t reader : module.readers) b_.set_input({reader, 1}, to);
+  b_.mark_reparametrized(module.weight, to);
+}
+
+void Rewrite::untie(const Module& module) {
+  const std::string own = module.name + ".weight";
+  if (module.weight == own) return;
+  const Param tied = base_.param(module.weight);
+  const Value leaf = b_.param({.name = own, .type = tied.type, .trainable = true});
+  for (const int32_t reader : module.readers) b_.set_input({reader, 1}, leaf);
+  initialize([own, from = module.weight](ParamStore& store) {
+    if (!store.contains(own)) store.set(own, store.get(from).clone());
+  });
+}
+
+void Rewrite::add_beside(const Module& module, const std::function<Value(Builder&, Value x)>& f) {
+  const std::string path = b_.path();
+  for (const int32_t reader : module.readers) {
+    const Value x = b_.graph().node(reader).inputs[0];
+    b_.set_path(b_.graph().node(reader).scope);
+    b_.insert_after({reader, 0}, [&](Builder& b, Value y) { return ops::add(b, y, f(b, x)); });
   }
   b_.set_path(path);
 }

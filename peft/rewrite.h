@@ -53,12 +53,19 @@ class Rewrite {
     return b_.insert_at(use, f);
   }
 
-  // y + f(x) in place of y on every product y = x W^T + b that reads the weight W.
-  void add_beside(const std::string& weight, const std::function<Value(Builder&, Value x)>& f);
+  // y + f(x) in place of y on every product y = x W^T + b of a module.
+  void add_beside(const Module& module, const std::function<Value(Builder&, Value x)>& f);
 
   // ---- reparametrize: every use of W reads f(W) instead
   Value current(const std::string& param) const;  // what those uses read now
   Value reparametrize(const std::string& param, const std::function<Value(Builder&, Value)>& f);
+  // The same for the weight of one module as its readers see it, [out, in], however the file holds
+  // it. Where the weight is tied, the other modules keep theirs, as Hugging Face PEFT has it;
+  // merging changes the one parameter, and so them all.
+  Value current(const Module& module);
+  void reparametrize(const Module& module, const std::function<Value(Builder&, Value)>& f);
+  // The module reads a trained copy of a tied weight, NAME.weight; nothing for a weight of its own.
+  void untie(const Module& module);
 
   // A parameter of the adapter; trainable unless said otherwise.
   Value param(const std::string& name, Shape shape, const Init& init, bool trainable = true);
@@ -83,7 +90,7 @@ class Rewrite {
   Builder& builder() { return b_; }
   const std::string& builder_scope(Value v) const { return b_.graph().node(v.node).scope; }
   const Graph& base() const { return base_; }
-  std::vector<Module> targets(const Json& config, const std::vector<std::string>& fallback) const {
+  std::vector<Module> targets(const Json& config, std::initializer_list<Role> fallback) const {
     return select_targets(base_, config, fallback);
   }
   std::vector<Mark> marks(Role role) const {

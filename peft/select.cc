@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <regex>
 #include <set>
 
@@ -29,40 +30,90 @@ bool named_by(const Json& value, std::string_view module) {
       value, [&](const Json& e) { return suffix_matches(module, e.get<std::string>()); });
 }
 
-bool inside_saved(std::string_view module, const std::vector<std::string>& saved) {
-  const std::string dotted = "." + std::string(module) + ".";
-  return std::ranges::any_of(
-      saved, [&](const std::string& m) { return dotted.find("." + m + ".") != std::string::npos; });
-}
-
 }  // namespace
 
 std::vector<Module> modules_of(const Graph& graph) {
-  std::vector<Module> modules;
-  std::set<std::string> seen;
+  std::map<Value, std::string> reparametrized;
+  for (const Mark& m : graph.marks(Role::reparametrized)) reparametrized.emplace(m.value, m.scope);
   auto param_name = [&](Value v) -> std::string {
     if (!v.valid()) return {};
-    for (const Mark& m : graph.marks()) {
-      if (m.role == Role::reparametrized && m.value == v) return m.scope;
-    }
+    if (const auto it = reparametrized.find(v); it != reparametrized.end()) return it->second;
     const Node& n = graph.node(v.node);
     return n.op->name == "param" ? n.attrs.as<NameAttrs>().name : std::string();
   };
-  for (const Node& n : graph.nodes()) {
+  const std::string_view suffix = ".weight";
+  std::vector<Module> modules;
+  std::map<std::string, size_t> first;  // module that reads a weight
+  for (size_t i = 0; i < graph.nodes().size(); ++i) {
+    const Node& n = graph.nodes()[i];
     const bool linear = n.op->name == "linear", embedding = n.op->name == "embedding";
     const bool norm = n.op->name == "layer_norm" || n.op->name == "rms_norm";
-    if ((!linear && !embedding && !norm) || n.inputs.size() < 2) continue;
-    const std::string weight = param_name(n.inputs[1]);
-    if (!weight.ends_with(".weight")) continue;
-    const Param* p = graph.find_param(weight);
-    if (p == nullptr || !p->adapter.empty() || !seen.insert(weight).second) continue;
-    modules.push_back({weight.substr(0, weight.size() - 7),
-                       linear      ? Module::Kind::linear
-                       : embedding ? Module::Kind::embedding
-                                   : Module::Kind::norm,
-                       weight, n.inputs.size() > 2 ? param_name(n.inputs[2]) : ""});
+    if ((!linear && !embedding && !norm) || n.inputs.size() < 2 || !n.inputs[1].valid()) continue;
+    Module m;
+    m.kind = linear      ? Module::Kind::linear
+             : embedding ? Module::Kind::embedding
+                         : Module::Kind::norm;
+    const Node& made = graph.node(n.inputs[1].node);
+    m.weight = param_name(n.inputs[1]);
+    m.transposed = m.weight.empty() && made.op->name == "transpose";
+    if (m.transposed) m.weight = param_name(made.inputs[0]);
+    const Param* p = m.weight.ends_with(suffix) ? graph.find_param(m.weight) : nullptr;
+    if (p == nullptr || !p->adapter.empty()) continue;
+    m.shape = graph.type(n.inputs[1]).shape;
+    m.readers = {static_cast<int32_t>(i)};
+    if (n.inputs.size() > 2) m.bias = param_name(n.inputs[2]);
+    m.name = m.weight.substr(0, m.weight.size() - suffix.size());
+    const auto [at, is_first] = first.try_emplace(m.weight, modules.size());
+    if (!is_first) {
+      Module& other = modules[at->second];
+      if (other.kind == m.kind) {  // one layer, used twice
+        other.readers.push_back(m.readers[0]);
+        continue;
+      }
+      other.tied = m.tied = true;
+      m.name = n.scope;
+    }
+    modules.push_back(std::move(m));
   }
   return modules;
+}
+
+int32_t product_behind(const Graph& graph, Value v) {
+  int32_t at = v.node;
+  while (graph.node(at).op->name != "linear") {
+    const auto& inputs = graph.node(at).inputs;
+    if (inputs.empty() || !inputs[0].valid()) return -1;
+    at = inputs[0].node;
+  }
+  return at;
+}
+
+std::vector<std::string> modules_of_role(const Graph& graph, Role role) {
+  std::map<int32_t, std::string> product;  // that a node is
+  for (const Module& m : modules_of(graph)) {
+    if (m.kind != Module::Kind::linear) continue;
+    for (const int32_t reader : m.readers) product[reader] = m.name;
+  }
+  std::vector<std::string> names;
+  for (const Mark& mark : graph.marks(role)) {
+    const auto found = product.find(product_behind(graph, mark.value));
+    if (found != product.end() && std::ranges::find(names, found->second) == names.end())
+      names.push_back(found->second);
+  }
+  return names;
+}
+
+bool is_task_head(std::string_view param) {
+  return param.starts_with("classifier.") || param.starts_with("score.");
+}
+
+bool inside_saved(std::string_view name, const std::vector<std::string>& saved) {
+  for (size_t end = name.find('.');; end = name.find('.', end + 1)) {
+    const std::string_view module = name.substr(0, end);
+    const auto ends = [&](const std::string& entry) { return module.ends_with(entry); };
+    if (std::ranges::any_of(saved, ends)) return true;
+    if (end == std::string_view::npos) return false;
+  }
 }
 
 bool suffix_matches(std::string_view module, std::string_view entry) {
@@ -131,6 +182,7 @@ std::vector<std::string> select_params(const Graph& graph, const Json& config) {
   std::vector<std::string> names;
   if (!is_null(config, "target_modules")) {
     for (const Module& m : select_targets(graph, config, {})) {
+      if (std::ranges::find(names, m.weight) != names.end()) continue;
       names.push_back(m.weight);
       if (!m.bias.empty()) names.push_back(m.bias);
     }
@@ -153,9 +205,14 @@ std::vector<std::string> select_params(const Graph& graph, const Json& config) {
 }
 
 std::vector<Module> select_targets(const Graph& graph, const Json& config,
-                                   const std::vector<std::string>& fallback) {
-  const Json target =
-      is_null(config, "target_modules") ? Json(fallback) : config.at("target_modules");
+                                   std::span<const Role> fallback) {
+  Json target = config.contains("target_modules") ? config.at("target_modules") : Json();
+  if (target.is_null()) {
+    target = Json::array();
+    for (const Role role : fallback) {
+      for (const std::string& name : modules_of_role(graph, role)) target.push_back(name);
+    }
+  }
   const std::vector<std::string> saved = strings_of(config, "modules_to_save");
   const Json layers =
       config.contains("layers_to_transform") ? config.at("layers_to_transform") : Json();
@@ -164,6 +221,8 @@ std::vector<Module> select_targets(const Graph& graph, const Json& config,
   std::ranges::transform(lowered, lowered.begin(),
                          [](unsigned char ch) { return std::tolower(ch); });
 
+  // What makes the model's own result is no target of all-linear.
+  const std::vector<std::string> heads = modules_of_role(graph, Role::head);
   std::vector<Module> chosen;
   std::string known;
   for (const Module& m : modules_of(graph)) {
@@ -173,7 +232,8 @@ std::vector<Module> select_targets(const Graph& graph, const Json& config,
       continue;
     if (inside_saved(m.name, saved)) continue;
     if (lowered == "all-linear") {
-      if (m.kind == Module::Kind::linear) chosen.push_back(m);
+      if (m.kind == Module::Kind::linear && std::ranges::find(heads, m.name) == heads.end())
+        chosen.push_back(m);
       continue;
     }
     if (!named_by(target, m.name)) continue;

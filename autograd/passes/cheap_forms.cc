@@ -13,6 +13,14 @@ bool is_op(const Builder& b, Value v, std::string_view name) {
 }
 Value operand(const Builder& b, Value v, size_t i) { return b.graph().node(v.node).inputs[i]; }
 
+// A weight that a file holds as [in, out] is changed as [out, in] and turned back, and the product
+// turns it once more: two turns are none.
+Value turned_twice(const Builder& b, Value w) {
+  const auto turned = [&](Value v) { return is_op(b, v, "transpose") && b.shape(v).rank() == 2; };
+  while (turned(w) && turned(operand(b, w, 0))) w = operand(b, operand(b, w, 0), 0);
+  return w;
+}
+
 // s U V with a thin inner dimension.
 struct LowRank {
   Value u, v;  // [out, r], [r, in]
@@ -44,7 +52,8 @@ class CheapForms {
       if (n.op->name != "linear" && n.op->name != "embedding") continue;
       b_.set_path(n.scope);
       node_ = i;
-      const Value w = n.inputs[1];
+      const Value w = turned_twice(b_, n.inputs[1]);
+      if (w != n.inputs[1]) b_.set_input({i, 1}, w);
       const Value y = n.op->name == "linear"
                           ? linear(n.inputs[0], w, n.inputs.size() > 2 ? n.inputs[2] : Value{})
                           : lookup(n.inputs[0], w, n.attrs);
@@ -69,6 +78,7 @@ class CheapForms {
 
   // The cheap form of linear(x, w, bias), or an absent value where w has none.
   Value linear(Value x, Value w, Value bias) {
+    w = turned_twice(b_, w);
     if (is_op(b_, w, "add")) {
       for (size_t side : {1u, 0u}) {
         const auto f = low_rank(b_, operand(b_, w, side));
@@ -97,7 +107,7 @@ class CheapForms {
 
   Value plain(Value x, Value w, Value bias) {
     const Value cheap = linear(x, w, bias);
-    return cheap.valid() ? cheap : base_node({x, w, bias});
+    return cheap.valid() ? cheap : base_node({x, turned_twice(b_, w), bias});
   }
 
   Value lookup(Value ids, Value w, const Attrs& attrs) {

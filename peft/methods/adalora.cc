@@ -147,24 +147,22 @@ void adalora(Rewrite& r, const Json& config) {
   const double scale = alpha / (static_cast<double>(init_r) + 1e-5);
   const double p = config.at("lora_dropout").get<double>();
   std::vector<Target> targets;
-  for (const Module& m :
-       r.targets(config, {"query", "value", "q_lin", "v_lin", "q_proj", "v_proj"})) {
+  for (const Module& m : r.targets(config, {Role::attention_query, Role::attention_value})) {
     if (m.kind != Module::Kind::linear)
       throw UsageError("adalora: '{}' is not a linear layer", m.name);
     const std::vector<int64_t> kept = kept_ranks(config, m.name + ".lora_E");
     const Target t{m.name + ".lora_A", m.name + ".lora_B", m.name + ".lora_E",
                    pruned(config) ? static_cast<int64_t>(kept.size()) : init_r};
-    const Shape w = r.base().param(m.weight).type.shape;
-    const Value a = r.param(t.a, {t.rank, w[1]}, Init::normal(0.02));
-    const Value b = r.param(t.b, {w[0], t.rank}, Init::normal(0.02));
+    const Value a = r.param(t.a, {t.rank, m.shape[1]}, Init::normal(0.02));
+    const Value b = r.param(t.b, {m.shape[0], t.rank}, Init::normal(0.02));
     const Value e = r.param(t.e, {t.rank, 1}, Init::zeros());
     if (r.training() && p > 0) {
-      r.add_beside(m.weight, [&](Builder& g, Value x) {
+      r.add_beside(m, [&](Builder& g, Value x) {
         const Value u = ops::linear(g, r.dropout(x, p, m.name), ops::mul(g, a, e));
         return ops::scale(g, ops::linear(g, u, b), scale);
       });
     } else {
-      r.reparametrize(m.weight, [&](Builder& g, Value weight) {
+      r.reparametrize(m, [&](Builder& g, Value weight) {
         return ops::add(g, weight, ops::scale(g, ops::matmul(g, b, ops::mul(g, a, e)), scale));
       });
     }

@@ -18,19 +18,20 @@ bool feed_forward(const Json& names, const std::string& module) {
 }
 
 void ia3(Rewrite& r, const Json& config) {
-  const Json names = config.at("feedforward_modules").is_null() ? Json{"output.dense", "lin2"}
-                                                                : config.at("feedforward_modules");
+  Json names = config.at("feedforward_modules");
+  // Without names: the second product of the MLP.
+  if (names.is_null()) names = modules_of_role(r.base(), Role::mlp_block_output);
   for (const Module& m :
-       r.targets(config, {"key", "value", "output.dense", "k_lin", "v_lin", "lin2"})) {
+       r.targets(config, {Role::attention_key, Role::attention_value, Role::mlp_block_output})) {
     if (m.kind != Module::Kind::linear) throw UsageError("ia3: '{}' is not a linear layer", m.name);
-    const Shape w = r.base().param(m.weight).type.shape;
     const bool input_side = feed_forward(names, m.name);
+    const int64_t out = m.shape[0], in = m.shape[1];
     const Value l =
-        r.param(m.name + ".ia3_l", input_side ? Shape{1, w[1]} : Shape{w[0], 1}, Init::ones());
-    r.reparametrize(m.weight, [&](Builder& b, Value weight) { return ops::mul(b, weight, l); });
+        r.param(m.name + ".ia3_l", input_side ? Shape{1, in} : Shape{out, 1}, Init::ones());
+    r.reparametrize(m, [&](Builder& b, Value weight) { return ops::mul(b, weight, l); });
     if (!input_side && !m.bias.empty()) {
       r.reparametrize(m.bias, [&](Builder& b, Value bias) {
-        return ops::mul(b, bias, ops::reshape(b, l, {w[0]}));
+        return ops::mul(b, bias, ops::reshape(b, l, {out}));
       });
     }
   }

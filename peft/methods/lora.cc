@@ -19,6 +19,17 @@ using MatrixMap = Eigen::Map<Matrix>;
 
 MatrixMap matrix(Tensor& t) { return {t.data<float>(), t.shape()[0], t.shape()[1]}; }
 
+// A module's weight as its product reads it, and back.
+Matrix stored_weight(const Module& m, ParamStore& store) {
+  Tensor w = store.get(m.weight);
+  return m.transposed ? Matrix(matrix(w).transpose()) : Matrix(matrix(w));
+}
+void store_weight(const Module& m, const Matrix& w, ParamStore& store) {
+  Tensor to(DType::f32, store.get(m.weight).shape());
+  matrix(to) = m.transposed ? Matrix(w.transpose()) : w;
+  store.set(m.weight, to);
+}
+
 struct Target {
   Module module;
   int64_t rank;
@@ -70,7 +81,7 @@ Value with_magnitude(Builder& b, Value v, Value magnitude, bool embedding) {
 // factor m / norm acts on the bias, too.
 void adapterhub_dora(Rewrite& r, const Target& t, Value a, Value bb, Value magnitude) {
   Value c;
-  r.reparametrize(t.module.weight, [&](Builder& b, Value w) {
+  r.reparametrize(t.module, [&](Builder& b, Value w) {
     const Value unscaled = ops::add(b, w, ops::matmul(b, bb, a));
     const Value norm = ops::sqrt(b, ops::sum(b, ops::pow_scalar(b, unscaled, 2), {1}));
     c = ops::div(b, magnitude, norm);
@@ -89,49 +100,89 @@ Value thin(Rewrite& r, Builder& b, Value x, Value a, Value bb, const Target& t, 
 // y + s drop(x) A^T B^T; with a magnitude y + (c - 1) drop(x) W^T + c s drop(x) A^T B^T, c = m /
 // |V|.
 void beside(Rewrite& r, const Target& t, Value a, Value bb, Value magnitude, double p) {
-  r.add_beside(t.module.weight, [&](Builder& b, Value x) {
+  r.add_beside(t.module, [&](Builder& b, Value x) {
     const Value update = ops::scale(b, thin(r, b, x, a, bb, t, p), t.scale);
     if (!magnitude.valid()) return update;
-    const Value w = r.current(t.module.weight);
+    const Value w = r.current(t.module);
     const Value c = ops::div(b, magnitude, frozen_norm(b, updated(b, w, a, bb, t), 1));
     const Value plain = ops::linear(b, r.dropout(x, p, t.module.name), w);
     return ops::add(b, ops::mul(b, plain, ops::add_scalar(b, c, -1)), ops::mul(b, update, c));
   });
 }
 
+// W := W - s B A, what the update starts as.
+void take_out(const Target& t, Matrix& w, ParamStore& store) {
+  Tensor a = store.get(t.a), b = store.get(t.b);
+  w -= static_cast<float>(t.scale) * matrix(b) * matrix(a);
+  store_weight(t.module, w, store);
+}
+
 void start_pissa(const Target& t, ParamStore& store) {
-  Tensor w = store.get(t.module.weight).clone(), a = store.get(t.a), b = store.get(t.b);
-  Eigen::BDCSVD<Matrix> svd(matrix(w), Eigen::ComputeThinU | Eigen::ComputeThinV);
+  Tensor a = store.get(t.a), b = store.get(t.b);
+  Matrix w = stored_weight(t.module, store);
+  Eigen::BDCSVD<Matrix> svd(w, Eigen::ComputeThinU | Eigen::ComputeThinV);
   const Eigen::VectorXf root =
       (svd.singularValues().head(t.rank) / static_cast<float>(t.scale)).cwiseSqrt();
   matrix(b) = svd.matrixU().leftCols(t.rank) * root.asDiagonal();
   matrix(a) = root.asDiagonal() * svd.matrixV().leftCols(t.rank).transpose();
-  matrix(w) -= static_cast<float>(t.scale) * matrix(b) * matrix(a);
-  store.set(t.module.weight, w);
+  take_out(t, w, store);
 }
 
 void start_olora(const Target& t, ParamStore& store) {
-  Tensor w = store.get(t.module.weight).clone(), a = store.get(t.a), b = store.get(t.b);
-  Eigen::HouseholderQR<Matrix> qr(matrix(w));
-  const Eigen::Index k = std::min(matrix(w).rows(), matrix(w).cols());
-  const Matrix q = qr.householderQ() * Matrix::Identity(matrix(w).rows(), k);
+  Tensor a = store.get(t.a), b = store.get(t.b);
+  Matrix w = stored_weight(t.module, store);
+  Eigen::HouseholderQR<Matrix> qr(w);
+  const Eigen::Index k = std::min(w.rows(), w.cols());
+  const Matrix q = qr.householderQ() * Matrix::Identity(w.rows(), k);
   const Matrix r = qr.matrixQR().topRows(k).triangularView<Eigen::Upper>();
   matrix(b) = q.leftCols(t.rank);
   matrix(a) = r.topRows(t.rank);
-  matrix(w) -= static_cast<float>(t.scale) * matrix(b) * matrix(a);
-  store.set(t.module.weight, w);
+  take_out(t, w, store);
+}
+
+// A and B out of the even and the odd rows of one orthogonal matrix: B A = 0, yet neither is 0.
+void start_orthogonal(const Target& t, ParamStore& store) {
+  Tensor a = store.get(t.a), b = store.get(t.b);
+  const auto drawn = [&](Eigen::Index rows, Eigen::Index columns, const char* what) {
+    Tensor x = draw(Init::normal(1), {DType::f32, {rows, columns}}, 0, t.a + what);
+    return Matrix(matrix(x));
+  };
+  const Eigen::Index half = t.rank / 2;
+  const Matrix q = Eigen::HouseholderQR<Matrix>(drawn(t.rank, t.rank, ".q")).householderQ();
+  Matrix even(half, t.rank), odd(half, t.rank);
+  for (Eigen::Index i = 0; i < half; ++i) {
+    even.row(i) = q.row(2 * i);
+    odd.row(i) = q.row(2 * i + 1);
+  }
+  constexpr float kScale = 0.1F;
+  matrix(a) = kScale * (drawn(matrix(a).cols(), half, ".a") * odd).transpose();
+  matrix(b) = kScale * drawn(matrix(b).rows(), half, ".b") * even;
 }
 
 void start_magnitude(const Target& t, ParamStore& store) {
-  Tensor w = store.get(t.module.weight), m = store.get(t.magnitude);
+  Tensor m = store.get(t.magnitude);
+  const Matrix w = stored_weight(t.module, store);
   const auto norms = t.module.kind == Module::Kind::embedding
-                         ? matrix(w).colwise().norm().transpose().eval()
-                         : matrix(w).rowwise().norm().eval();
+                         ? w.colwise().norm().transpose().eval()
+                         : w.rowwise().norm().eval();
   std::copy_n(norms.data(), m.elements(), m.data<float>());
 }
 
+// s times a vector on the product's result: folded into the layer's own bias where it has one.
+void add_bias(Rewrite& r, const Target& t) {
+  const Value bias = r.param(t.module.name + ".lora_B.bias", {t.module.shape[0]}, Init::zeros());
+  const auto added = [&](Builder& b, Value to) {
+    return ops::add(b, to, ops::scale(b, bias, t.scale));
+  };
+  if (!t.module.bias.empty()) {
+    r.reparametrize(t.module.bias, added);
+  } else {
+    for (const int32_t product : t.module.readers) r.add_after({product, 0}, added);
+  }
+}
+
 void adapt(Rewrite& r, const Target& t, const Json& config) {
-  const Shape w = r.base().param(t.module.weight).type.shape;  // [out, in] or [V, dim]
+  const Shape& w = t.module.shape;  // [out, in] or [V, dim]
   const bool embedding = t.module.kind == Module::Kind::embedding,
              dora = config.at("use_dora").get<bool>();
   const Json& init = config.at("init_lora_weights");
@@ -148,7 +199,7 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
   const Value m = dora ? r.param(t.magnitude, {out}, Init::ones()) : Value{};
   if (config.at("use_gating").get<bool>()) {
     if (dora || embedding) throw UsageError("lora: gates go with plain targets that are products");
-    r.add_beside(t.module.weight, [&](Builder& g, Value x) {
+    r.add_beside(t.module, [&](Builder& g, Value x) {
       const Value y = thin(r, g, x, va, vb, t, p);
       return ops::mul(g, y, gate(r, g, x, t.module.name + ".gate"));
     });
@@ -159,10 +210,14 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
   } else if (r.training() && p > 0 && !embedding) {
     beside(r, t, va, vb, m, p);
   } else {
-    r.reparametrize(t.module.weight, [&](Builder& g, Value weight) {
+    r.reparametrize(t.module, [&](Builder& g, Value weight) {
       const Value v = updated(g, weight, va, vb, t);
       return dora ? with_magnitude(g, v, m, embedding) : v;
     });
+  }
+  if (config.at("lora_bias").get<bool>()) {
+    if (dora || embedding) throw UsageError("lora: lora_bias takes products without use_dora");
+    add_bias(r, t);
   }
   const bool factors = mode.starts_with("pissa") || mode == "olora";
   if (factors && (embedding || t.rank > std::min(in, out))) {
@@ -175,9 +230,14 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
     r.initialize([t](ParamStore& s) { start_pissa(t, s); });
   else if (mode == "olora")
     r.initialize([t](ParamStore& s) { start_olora(t, s); });
-  else if (!mode.empty() && mode != "gaussian")
+  else if (mode == "orthogonal") {
+    if (embedding || t.rank % 2 != 0)
+      throw UsageError("lora: init_lora_weights 'orthogonal' takes products and an even r");
+    r.initialize([t](ParamStore& s) { start_orthogonal(t, s); });
+  } else if (!mode.empty() && mode != "gaussian")
     throw UsageError(
-        "lora: init_lora_weights '{}' is not known; known: true, false, gaussian, pissa, olora",
+        "lora: init_lora_weights '{}' is not known; known: true, false, gaussian, pissa, olora, "
+        "orthogonal",
         mode);
   if (dora) r.initialize([t](ParamStore& s) { start_magnitude(t, s); });
 }
@@ -185,19 +245,18 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
 // Rows of the token table that train, in all its uses; the others stay. The rows are stored as
 // their new values.
 void trainable_tokens(Rewrite& r, const Json& indices) {
-  std::set<Value> tables;
-  for (const Mark& m : r.base().marks(Role::embedding_tokens))
-    tables.insert(r.base().node(m.value.node).inputs[1]);
+  std::set<int32_t> lookups;
+  for (const Mark& m : r.base().marks(Role::embedding_tokens)) lookups.insert(m.value.node);
   for (const Module& m : modules_of(r.base())) {
-    if (!tables.contains(r.base().param_value(m.weight))) continue;
-    const Shape table = r.base().param(m.weight).type.shape;
+    const auto looked_up = [&](int32_t reader) { return lookups.contains(reader); };
+    if (m.kind != Module::Kind::embedding || std::ranges::none_of(m.readers, looked_up)) continue;
     const auto rows = json_as<std::vector<int64_t>>(indices, "trainable_token_indices");
     for (int64_t row : rows) {
-      if (row < 0 || row >= table[0])
+      if (row < 0 || row >= m.shape[0])
         throw UsageError("trainable_token_indices: token {} is not in the vocabulary of {}", row,
-                         table[0]);
+                         m.shape[0]);
     }
-    const Shape shape{static_cast<int64_t>(rows.size()), table[1]};
+    const Shape shape{static_cast<int64_t>(rows.size()), m.shape[1]};
     const std::string name = m.name + ".token_adapter.trainable_tokens_";
     const Value delta = r.param(name + "delta", shape, Init::given()),
                 index = r.buffer(name + "index", DType::i64, shape);
@@ -216,14 +275,31 @@ void trainable_tokens(Rewrite& r, const Json& indices) {
   }
 }
 
+// By target_modules, and by target_parameters: layers whose weight has one of those names.
+std::vector<Module> lora_targets(Rewrite& r, const Json& config) {
+  const Json &names = config.at("target_modules"), &params = config.at("target_parameters");
+  const bool by_param = params.is_array() && !params.empty();
+  std::vector<Module> chosen;
+  if (!by_param || (!names.is_null() && !names.empty()))
+    chosen = r.targets(config, {Role::attention_query, Role::attention_value});
+  if (!by_param) return chosen;
+  const auto wanted = json_as<std::vector<std::string>>(params, "lora: target_parameters");
+  for (const Module& m : modules_of(r.base())) {
+    const auto names_it = [&](const std::string& n) { return suffix_matches(m.weight, n); };
+    if (std::ranges::any_of(wanted, names_it)) chosen.push_back(m);
+  }
+  if (chosen.empty())
+    throw UsageError("lora: target_parameters {} matches no weight of a layer", params.dump());
+  return chosen;
+}
+
 }  // namespace
 
 void lora(Rewrite& r, const Json& config) {
   const auto& bias = config.at("bias").get_ref<const std::string&>();
   if (bias != "none" && bias != "all" && bias != "lora_only")
     throw UsageError("lora: bias should be none, all or lora_only but is '{}'", bias);
-  for (const Module& m :
-       r.targets(config, {"query", "value", "q_lin", "v_lin", "q_proj", "v_proj"})) {
+  for (const Module& m : lora_targets(r, config)) {
     if (m.kind == Module::Kind::norm)
       throw UsageError("lora: '{}' is a normalization layer, which has no matrix to adapt", m.name);
     adapt(r, describe(m, config), config);
@@ -246,6 +322,7 @@ Json lora_defaults() {
                 {"lora_alpha", 8},
                 {"lora_dropout", 0.0},
                 {"bias", "none"},
+                {"lora_bias", false},
                 {"use_rslora", false},
                 {"use_dora", false},
                 {"use_gating", false},
@@ -253,6 +330,7 @@ Json lora_defaults() {
                 {"init_lora_weights", nullptr},
                 {"rank_pattern", Json::object()},
                 {"alpha_pattern", Json::object()},
+                {"target_parameters", nullptr},
                 {"trainable_token_indices", nullptr}});
   return d;
 }

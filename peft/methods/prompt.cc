@@ -105,7 +105,9 @@ Value attention_input(const Rewrite& r, size_t site) {
   const auto queries = r.base().marks(Role::attention_query);
   if (site >= queries.size())
     throw UsageError("prefix_tuning: gates need the role attention.query");
-  return r.base().node(queries[site].value.node).inputs[0];
+  const int32_t product = product_behind(r.base(), queries[site].value);
+  if (product < 0) throw UsageError("prefix_tuning: gates need queries that are a product");
+  return r.base().node(product).inputs[0];
 }
 
 // An attention that gets a prefix.

@@ -183,7 +183,10 @@ class Ladder {
     if (n.op->name != "linear") throw UsageError("lst: '{}' is not a linear layer", n.scope);
     auto name = [&](size_t i) {
       if (i >= n.inputs.size() || !n.inputs[i].valid()) return std::string();
-      return r_.base().node(n.inputs[i].node).attrs.as<NameAttrs>().name;
+      const Node& leaf = r_.base().node(n.inputs[i].node);
+      if (leaf.op->name != "param")
+        throw UsageError("lst: the weight of '{}' is not held as [out, in]", n.scope);
+      return leaf.attrs.as<NameAttrs>().name;
     };
     return {name(1), name(2)};
   }
