@@ -76,7 +76,7 @@ Drawn build(const ModelConfig& model, const GraphCommandOptions& o) {
     return {.graph = base_graph(model, o, 0)};
   }
   const peft::Method& method = peft::find_method(o.method);
-  const Json config = training_config(method, o.set, StepOptions().steps);
+  const Json config = training_config(model, method, o.set, StepOptions().steps);
   const int64_t rows = peft::virtual_tokens(method, config);
   peft::Adapted adapted =
       peft::apply(base_graph(model, o, rows), method, config, {.training = o.backward});

@@ -107,7 +107,7 @@ PlannedStep plan_step(const Step& o) {
   s.model = load_config(o.model);
   Json config;
   std::tie(s.method, config) = method_of(o.method);
-  config = training_config(*s.method, config, StepOptions().steps);
+  config = training_config(s.model, *s.method, config, StepOptions().steps);
   s.virtual_tokens = peft::virtual_tokens(*s.method, config);
   const Graph base = build_model(s.model, {.batch = o.batch,
                                            .length = o.length + s.virtual_tokens,

@@ -104,7 +104,8 @@ std::vector<std::string> modules_of_role(const Graph& graph, Role role) {
 }
 
 bool is_task_head(std::string_view param) {
-  return param.starts_with("classifier.") || param.starts_with("score.");
+  const std::string_view module = param.substr(0, param.find('.'));
+  return module.ends_with("classifier") || module == "score";
 }
 
 bool inside_saved(std::string_view name, const std::vector<std::string>& saved) {

@@ -5,6 +5,7 @@
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fuse_loss.h"
 #include "nn/optimizer.h"
+#include "train/default_targets.h"
 
 namespace graft {
 namespace {
@@ -19,8 +20,10 @@ Value loss_of(Builder& b, Value logits, int64_t classes, const std::string& suff
 
 }  // namespace
 
-Json training_config(const peft::Method& method, Json given, int64_t steps) {
-  if (!given.contains("modules_to_save")) given["modules_to_save"] = {"classifier"};
+Json training_config(const ModelConfig& model, const peft::Method& method, Json given,
+                     int64_t steps) {
+  if (!given.contains("modules_to_save")) given["modules_to_save"] = {"classifier", "score"};
+  set_default_targets(model, method, given);
   Json config = peft::complete_config(method, given);
   if (config.contains("total_step") && config.at("total_step").is_null()) {
     config["total_step"] = steps;
@@ -63,7 +66,7 @@ Graph training_step(std::span<const MicroBatch> parts, int64_t classes, const St
 
   std::map<double, ParamGroup> groups;  // by learning rate
   for (const auto& [name, g] : gradients) {
-    const bool head = name.starts_with("classifier.");
+    const bool head = peft::is_task_head(name);
     const double rate = head ? options.head_lr : lr * b.graph().param(name).lr_scale;
     ParamGroup& group = groups[rate];
     group.schedule = {.kind = "wordnet", .lr = rate, .total = options.steps};

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "autograd/graph.h"
+#include "models/config.h"
 #include "peft/method.h"
 
 namespace graft {
@@ -17,8 +18,10 @@ struct StepOptions {
 };
 
 // The complete configuration under which a method trains for so many steps: the task's head is
-// saved with it unless told otherwise, and schedules without a length get that of the run.
-Json training_config(const peft::Method& method, Json given, int64_t steps);
+// saved with it unless told otherwise, targets are the reference's for such a model, and schedules
+// without a length get that of the run.
+Json training_config(const ModelConfig& model, const peft::Method& method, Json given,
+                     int64_t steps);
 
 // One micro-batch: an adapted model with a "logits" output, and its share of the step's rows.
 struct MicroBatch {

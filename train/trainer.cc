@@ -39,7 +39,7 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
                  const Json& hyperparameters, const TrainOptions& options)
     : model_(model), task_(task), method_(method), config_(hyperparameters), options_(options) {
   if (options_.lr <= 0) options_.lr = method_.learning_rate;
-  config_ = training_config(method_, config_, options_.steps);
+  config_ = training_config(model_, method_, config_, options_.steps);
   first_config_ = config_;
   virtual_tokens_ = peft::virtual_tokens(method_, config_);
   adapted_ = peft::apply(base_graph({1, kLengthStep}), method_, config_);
@@ -85,9 +85,9 @@ Trainer::Shape2 Trainer::shape_of(const std::vector<Example>& rows, const Batch&
 
 Graph Trainer::base_graph(Shape2 shape) const {
   return build_model(model_, {.batch = shape.first,
-                                .length = shape.second + virtual_tokens_,
-                                .head = task_head(model_),
-                                .labels = task_.outputs()});
+                              .length = shape.second + virtual_tokens_,
+                              .head = task_head(model_),
+                              .labels = task_.outputs()});
 }
 
 std::shared_ptr<const Program> Trainer::plan_step(const Json& config, Shape2 shape) const {
@@ -231,7 +231,7 @@ TrainResult Trainer::train(const OnStep& on_step) {
   result.method = method_.name;
   result.trainable = peft::trainable_count(adapted_.graph, false);
   for (const Param& p : adapted_.graph.params()) {
-    if (!p.name.starts_with("classifier.") && is_float(p.type.dtype)) {
+    if (!peft::is_task_head(p.name) && is_float(p.type.dtype)) {
       result.total += p.type.shape.elements();
     }
   }

@@ -55,7 +55,7 @@ const std::vector<Row>& rows() {
        {{"r", 3}, {"lora_alpha", 5}}},
       {"rslora", true, true, [](int64_t d, int64_t, int64_t n) { return n * 2 * 8 * 2 * d; }},
       {"dora", true, true, [](int64_t d, int64_t, int64_t n) { return n * 2 * (8 * 2 * d + d); }},
-      {"ia3", true, true, [](int64_t d, int64_t f, int64_t n) { return n * (3 * d + f); }},
+      {"ia3", true, true, [](int64_t d, int64_t f, int64_t n) { return n * (2 * d + f); }},
       {"houlsby",
        false,
        false,
