@@ -17,6 +17,7 @@ AdaptedModel::AdaptedModel(const std::string& model, const std::string& adapter,
       if (is_head && t.shape().rank() == 2) labels_ = t.shape()[0];
     }
     virtual_tokens_ = peft::virtual_tokens(*adapter_.method, adapter_.config);
+    first_position_ = peft::position_shift(*adapter_.method, adapter_.config);
   }
   const peft::Adapted adapted = build({.length = 8});
   load_parameters(model, adapted.graph, store_);
@@ -38,6 +39,8 @@ peft::Adapted AdaptedModel::build(const ModelOptions& options) const {
   return peft::apply(base(options), *adapter_.method, adapter_.config);
 }
 
-int64_t AdaptedModel::max_length() const { return longest_row(config_) - virtual_tokens_; }
+int64_t AdaptedModel::max_length() const {
+  return longest_row(config_) - virtual_tokens_ - first_position_;
+}
 
 }  // namespace graft

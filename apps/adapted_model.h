@@ -22,6 +22,7 @@ class AdaptedModel {
   // Longest text that fits beside the virtual tokens.
   int64_t max_length() const;
   int64_t virtual_tokens() const { return virtual_tokens_; }
+  int64_t first_position() const { return first_position_; }  // of a text
   int64_t labels() const { return labels_; }  // of the adapter's head; 0: it has none
   const ModelConfig& config() const { return config_; }
   ParamStore& params() { return store_; }
@@ -30,7 +31,7 @@ class AdaptedModel {
   ModelConfig config_;
   Head head_;
   peft::AdapterConfig adapter_;
-  int64_t labels_ = 0, virtual_tokens_ = 0;
+  int64_t labels_ = 0, virtual_tokens_ = 0, first_position_ = 0;
   ParamStore store_;
 };
 

@@ -18,6 +18,7 @@ void add_model_commands(CLI::App& app);  // eval, embed, merge
 void add_shape_commands(CLI::App& app);  // plan, bench, methods
 void add_data_commands(CLI::App& app);   // data, encode, inspect
 void add_graph_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
 
 // Of every command.
 struct CommonOptions {

@@ -16,6 +16,7 @@ int run(int argc, char** argv) {
   graft::add_shape_commands(app);
   graft::add_data_commands(app);
   graft::add_graph_command(app);
+  graft::add_generate_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -36,7 +36,7 @@ std::vector<Window> windows(int64_t from, int64_t to) {
     }
     Window window{first, {}};
     for (const double w : triangle)
-      window.weights.push_back(static_cast<int32_t>(0.5 + w / sum * (1 << kWeightBits)));
+      window.weights.push_back(static_cast<int32_t>(0.5 + w * (1 / sum) * (1 << kWeightBits)));
     all.push_back(std::move(window));
   }
   return all;

@@ -145,6 +145,10 @@ int64_t virtual_tokens(const Method& method, const Json& config) {
   return method.virtual_tokens == nullptr ? 0 : method.virtual_tokens(config);
 }
 
+int64_t position_shift(const Method& method, const Json& config) {
+  return method.position_shift == nullptr ? 0 : method.position_shift(config);
+}
+
 int64_t trainable_count(const Graph& graph, bool with_saved_modules) {
   int64_t n = 0;
   for (const Param& p : graph.params()) {

@@ -24,13 +24,14 @@ struct Method {
   double learning_rate;        // a sensible one for small encoders
   Json (*defaults)();
   void (*apply)(Rewrite& rewrite, const Json& config);
-  // Rows that the method puts in front of the input (their ids are ignored), and by how much it
-  // shifts positions.
+  // Rows that the method puts in front of the input; their ids are ignored.
   int64_t (*virtual_tokens)(const Json& config) = nullptr;
   // A method that trains in stages: the configuration that takes over once `progress` (0..1) of the
   // steps are done, null while the present one goes on. The initializers of the new rewrite carry
   // the parameters over, in the same store. Called with 1 at the end of training.
   Json (*next_stage)(const Json& config, double progress, const ParamStore& store) = nullptr;
+  // Added to every position of the text: a prefix counts as tokens before it (Hugging Face PEFT).
+  int64_t (*position_shift)(const Json& config) = nullptr;
 };
 
 std::span<const Method> all_methods();
@@ -70,6 +71,8 @@ void initialize(const Adapted& adapted, ParamStore& store, uint64_t seed);
 
 // Rows that the method puts in front of the input, from a complete configuration; 0 for most.
 int64_t virtual_tokens(const Method& method, const Json& config);
+// What it adds to the positions of a text; 0 for most.
+int64_t position_shift(const Method& method, const Json& config);
 
 int64_t trainable_count(const Graph& graph, bool with_saved_modules = true);
 

@@ -234,9 +234,9 @@ const Method kMethods[] = {
     {"prompt_tuning", "additive: soft prompt", "freeze, add", "2104.08691", "PROMPT_TUNING", 1e-2,
      prompt_defaults, prompt_tuning, count_of},
     {"prefix_tuning", "additive: soft prompt", "freeze, add", "2101.00190", "PREFIX_TUNING", 1e-2,
-     prefix_defaults, prefix_tuning},
+     prefix_defaults, prefix_tuning, nullptr, nullptr, count_of},
     {"prefix_mlp", "additive: soft prompt", "freeze, add", "2101.00190", "PREFIX_TUNING", 2e-3,
-     prefix_mlp_defaults, prefix_tuning},
+     prefix_mlp_defaults, prefix_tuning, nullptr, nullptr, count_of},
 };
 
 }  // namespace

@@ -65,7 +65,11 @@ TEST(Heads, ParametersHaveTheNamesOfTransformers) {
 
 TEST(Heads, AClassThatAFamilyLacksIsRefused) {
   const std::pair<const char*, Head> cases[] = {{"opt", Head::tokens},
-                                                {"gemma", Head::question_answering}};
+                                                {"gemma", Head::question_answering},
+                                                {"t5", Head::question_answering},
+                                                {"t5", Head::causal_lm},
+                                                {"vit_cls", Head::tokens},
+                                                {"deberta_v2_cls", Head::masked_lm}};
   for (const auto& [model, head] : cases) {
     const ModelConfig config = load_config(golden_dir() + "/models/" + model);
     const std::string error =

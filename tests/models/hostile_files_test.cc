@@ -231,20 +231,6 @@ TEST(ConfigFile, RopeParametersHoldWhatTwoFieldsHeld) {
   EXPECT_EQ(frequencies(newer).at(0), 0.25);
 }
 
-TEST(Heads, AClassThatAFamilyLacksIsRefused) {
-  const std::pair<const char*, Head> cases[] = {{"opt", Head::tokens},
-                                                {"gemma", Head::question_answering},
-                                                {"t5", Head::question_answering},
-                                                {"t5", Head::causal_lm},
-                                                {"vit_cls", Head::tokens},
-                                                {"deberta_v2_cls", Head::masked_lm}};
-  for (const auto& [model, head] : cases) {
-    const ModelConfig config = load_config(golden_dir() + "/models/" + model);
-    expect_parts(error_of<UsageError>([&, head = head] { build_model(config, {.head = head}); }),
-                 {"models of type ", model, "have no head for"});
-  }
-}
-
 TEST(ConfigFile, AMissingFileIsNamed) {
   const TemporaryFolder folder;
   expect_parts(error_of([&] { load_config(folder.path()); }),

@@ -1,0 +1,174 @@
+// graft generate: text after a prompt.
+#include <chrono>
+#include <iostream>
+
+#include "apps/adapted_model.h"
+#include "apps/command.h"
+#include "apps/lines.h"
+#include "autograd/passes/cheap_forms.h"
+#include "models/generation/generate.h"
+#include "models/tokenizer.h"
+
+namespace graft {
+namespace {
+
+struct Generate {
+  CommonOptions common;
+  std::string model, adapter;
+  std::vector<std::string> prompts, stop;
+  std::string file;
+  GenerationOptions options;
+};
+
+// The text of a row as it grows, up to one of the stop texts.
+class RowText {
+ public:
+  // The prompt goes through the decoder too: what comes after it does not begin a text.
+  RowText(const Tokenizer& tokenizer, const std::vector<int64_t>& prompt,
+          const std::vector<std::string>& stop)
+      : decoder_(tokenizer), stop_(stop) {
+    for (const int64_t id : prompt) decoder_.push(id);
+  }
+
+  // False once a stop text stands there, which is cut off with what follows it.
+  bool add(int64_t token) {
+    text_ += decoder_.push(token);
+    return !cut();
+  }
+  void finish() {
+    if (!stopped_) text_ += decoder_.finish();
+    cut();
+  }
+  // What has come since the last call. While a stop text may be beginning, the end is held back.
+  std::string fresh(bool all) {
+    size_t end = text_.size();
+    for (const std::string& s : stop_) {
+      for (size_t n = std::min(s.size() - 1, text_.size()); n > 0 && !all && !stopped_; --n) {
+        if (text_.ends_with(s.substr(0, n))) {
+          end = std::min(end, text_.size() - n);
+          break;
+        }
+      }
+    }
+    if (end <= shown_) return {};
+    const std::string part = text_.substr(shown_, end - shown_);
+    shown_ = end;
+    return part;
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  bool cut() {
+    for (const std::string& s : stop_) {
+      const size_t at = text_.find(s);
+      if (at == std::string::npos) continue;
+      text_.resize(at);
+      stopped_ = true;
+    }
+    return stopped_;
+  }
+
+  StreamDecoder decoder_;
+  const std::vector<std::string>& stop_;
+  std::string text_;
+  size_t shown_ = 0;
+  bool stopped_ = false;
+};
+
+GenerationOptions complete(const Generate& o, const ModelConfig& config,
+                           const Tokenizer& tokenizer) {
+  GenerationOptions options = o.options;
+  options.sampling.seed = static_cast<uint64_t>(o.common.seed);
+  options.eos_ids = config.eos_ids;
+  const int64_t eos = tokenizer.settings().special.eos;
+  if (options.eos_ids.empty() && eos >= 0) options.eos_ids = {eos};
+  for (const std::string& s : o.stop) {
+    if (s.empty()) throw UsageError("--stop is empty; give it the text to stop at");
+  }
+  return options;
+}
+
+void run_generate(const Generate& o) {
+  std::vector<std::string> prompts = o.prompts;
+  if (!o.file.empty()) {
+    for (std::string& line : read_lines(o.file)) prompts.push_back(std::move(line));
+  }
+  if (prompts.empty()) throw UsageError("there is no prompt; give --prompt TEXT or --file FILE");
+  const auto tokenizer = load_tokenizer(o.model);
+  AdaptedModel m(o.model, o.adapter, Head::causal_lm);
+  const GenerationOptions options = complete(o, m.config(), *tokenizer);
+  std::vector<std::vector<int64_t>> ids;
+  for (const std::string& prompt : prompts) ids.push_back(tokenizer->encode(prompt).ids);
+  DecodingSession session(
+      m.config(), m.params(),
+      {.build = [&](const ModelOptions& shape) { return cheap_forms(m.build(shape).graph); },
+       .virtual_tokens = m.virtual_tokens(),
+       .first_position = m.first_position()});
+
+  std::vector<RowText> texts;
+  for (const auto& prompt : ids) texts.emplace_back(*tokenizer, prompt, o.stop);
+  // One text is shown as it comes, several when they are done.
+  const bool stream = !o.common.json && prompts.size() == 1 && options.beams == 1;
+  if (stream) std::cout << prompts[0] << std::flush;
+  const auto start = std::chrono::steady_clock::now();
+  const auto tokens = generate(session, ids, options, [&](int64_t row, int64_t token) {
+    RowText& text = texts[static_cast<size_t>(row)];
+    const bool on = text.add(token) && !interrupted();
+    if (stream) std::cout << text.fresh(!on) << std::flush;
+    return on;
+  });
+  const double took =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  size_t count = 0;
+  for (size_t r = 0; r < texts.size(); ++r) {
+    count += tokens[r].size();
+    if (options.beams > 1) {
+      for (const int64_t token : tokens[r]) {
+        if (!texts[r].add(token)) break;
+      }
+    }
+    texts[r].finish();
+    if (stream) {
+      std::cout << texts[r].fresh(true) << "\n";
+    } else if (!o.common.json) {
+      std::cout << prompts[r] << texts[r].text() << "\n";
+    }
+  }
+  const double rate = static_cast<double>(count) / took;
+  if (!o.common.json) {
+    std::cerr << fmt::format("{} tokens, {:.1f} tokens/s\n", count, rate);
+    return;
+  }
+  Json rows = Json::array();
+  for (size_t r = 0; r < texts.size(); ++r)
+    rows.push_back({{"prompt", prompts[r]}, {"tokens", tokens[r]}, {"text", texts[r].text()}});
+  Json result = {{"tokens", tokens[0]}, {"text", texts[0].text()}, {"tokens_per_second", rate}};
+  if (rows.size() > 1) result["rows"] = rows;
+  print_json(result);
+}
+
+}  // namespace
+
+void add_generate_command(CLI::App& app) {
+  const auto [command, o] =
+      add_command<Generate>(app, "generate", "text after a prompt", run_generate);
+  add_model_option(*command, o->model);
+  command->add_option("--adapter", o->adapter, "adapter folder");
+  command->add_option("--prompt", o->prompts, "text to go on from; several make a batch");
+  command->add_option("--file", o->file, "prompts, one a line, or - for standard input");
+  command->add_option("--max-new-tokens", o->options.max_new_tokens, "tokens to make")
+      ->check(CLI::PositiveNumber);
+  SamplingOptions& s = o->options.sampling;
+  command->add_option("--temperature", s.temperature, "0 (default) takes the best token always");
+  command->add_option("--top-k", s.top_k, "sample from the k best tokens");
+  command->add_option("--top-p", s.top_p,
+                      "sample from the fewest tokens whose probabilities reach this sum");
+  command->add_option("--repetition-penalty", s.repetition_penalty,
+                      "above 1: tokens of the text so far become less likely");
+  command->add_option("--beams", o->options.beams, "beam search where above 1");
+  command->add_option("--length-penalty", o->options.length_penalty,
+                      "beams are compared by log probability over length to this power");
+  command->add_option("--stop", o->stop, "text that ends a row; it is cut off");
+}
+
+}  // namespace graft
