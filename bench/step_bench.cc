@@ -97,7 +97,7 @@ void run(const Options& o) {
   Json hyperparameters = {{"modules_to_save", {"classifier"}}};
   MicroBatch part{peft::apply(base, method, peft::complete_config(method, hyperparameters),
                               {.training = true})};
-  const Graph step = training_step({&part, 1}, 2, {}, method.learning_rate);
+  const Graph step = training_step({&part, 1}, TaskKind::classification, {}, method.learning_rate);
   const double flops = product_flops(step);
   const auto program = std::make_shared<const Program>(plan(o.plain ? step : optimize(step)));
 

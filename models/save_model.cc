@@ -147,7 +147,9 @@ std::vector<std::string> save_model(const std::string& folder, const std::string
                                     const Graph& graph, const ParamStore& store,
                                     const SaveOptions& options) {
   if (options.dtype.has_value()) set_dtype(config, *options.dtype);
-  const Tensors tensors = collect(open_weights(from), graph, store, options.dtype);
+  // A model that began from nothing is like a folder without weights.
+  const FolderWeights old = has_weights(from) ? open_weights(from) : FolderWeights{};
+  const Tensors tensors = collect(old, graph, store, options.dtype);
   make_folders(folder);
   std::deque<AtomicFile> files;
   auto add = [&](const std::string& name, const auto& write) {

@@ -16,8 +16,9 @@ struct SaveOptions {
   uint64_t shard_bytes = 5'000'000'000;  // of tensors in one file; a larger tensor has its own
 };
 
-// Writes the parameters of a graph as a model folder that otherwise is like the folder `from`: its
-// names, the tensors that the graph does not read, its tokenizer and generation files. Second
+// Writes the parameters of a graph as a model folder that otherwise is like the folder `from` (which
+// may have no weights): its names, the tensors that the graph does not read, its tokenizer and
+// generation files. Second
 // copies of tied tensors are left out: transformers ties them again. config.json is `config`, with
 // the type of the weights where another one was asked for. The weights are model.safetensors, or
 // shards and their index. All files are on the disk before the first takes its place, so that a

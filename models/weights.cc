@@ -215,6 +215,11 @@ ShardIndex parse_shard_index(std::string_view text, const std::string& source) {
   return index;
 }
 
+bool has_weights(const std::string& folder) {
+  return exists(fmt::format("{}/{}", folder, kWeightsFile)) ||
+         exists(fmt::format("{}/{}", folder, kShardIndexFile));
+}
+
 FolderWeights open_weights(const std::string& folder) {
   const std::string path = fmt::format("{}/{}", folder, kWeightsFile),
                     index = fmt::format("{}/{}", folder, kShardIndexFile);

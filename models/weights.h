@@ -36,6 +36,8 @@ struct FolderWeights {
   std::vector<std::string> unlisted;
 };
 
+bool has_weights(const std::string& folder);
+
 // Maps the files; of model.safetensors and an index, the former counts, as in transformers. Throws
 // FileError naming the file and what is wrong.
 FolderWeights open_weights(const std::string& folder);

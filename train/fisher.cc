@@ -14,16 +14,10 @@ namespace {
 std::string sum_of(const std::string& param) { return "fisher." + param; }
 
 // fisher.NAME += w g^2 for one row; w = 1, or p(label | row) = exp(-loss) for an expectation.
-Graph squares(const Graph& base, const peft::FisherStart& fisher, int64_t classes) {
+Graph squares(const Graph& base, const peft::FisherStart& fisher, TaskKind kind) {
   Builder b(base);
   for (const std::string& name : fisher.params) b.param_ref(name).trainable = true;
-  const Value logits = b.graph().output("logits");
-  Value loss;
-  if (classes > 0) {
-    loss = ops::cross_entropy(b, logits, b.input("labels", DType::i64, {1}));
-  } else {
-    loss = ops::mse(b, ops::reshape(b, logits, {1}), b.input("targets", DType::f32, {1}));
-  }
+  const Value loss = task_loss(b, b.graph().output("logits"), kind);
   b.keep_outputs({});
   const auto gradients = gradient(b, loss);
   b.phase = Phase::update;
@@ -45,8 +39,8 @@ Graph squares(const Graph& base, const peft::FisherStart& fisher, int64_t classe
 
 bool Trainer::start_from_fisher(const OnStep& on_step) {
   const peft::FisherStart& fisher = adapted_.fisher;
-  if (fisher.expected && task_.classes == 0) {
-    throw UsageError("{}: an expected Fisher information needs classes; the task is a regression",
+  if (fisher.expected && task_.kind != TaskKind::classification) {
+    throw UsageError("{}: an expected Fisher information needs classes, which this task has not",
                      method_.name);
   }
   std::map<Shape2, std::unique_ptr<Executor>> pool;
@@ -59,12 +53,14 @@ bool Trainer::start_from_fisher(const OnStep& on_step) {
     const Shape2 shape = shape_of(task_.train, row);
     auto& e = pool[shape];
     if (e == nullptr) {
-      const auto program = compile(squares(base_graph(shape), fisher, task_.classes));
+      const auto program = compile(squares(base_graph(shape), fisher, task_.kind));
       store_.initialize(program->graph, 0);
       e = std::make_unique<Executor>(program, store_, arena_for(*program));
     }
     fill(*e, task_.train, row, shape.second);
-    set_answers(*e, row);
+    set_answers(*e, task_.train, row, shape.second);
+    // The likelihood of a row of text is that of all its tokens.
+    if (e->has_input("label_weight")) *e->input("label_weight").data<float>() = 1;
     for (int64_t label = 0; label < (fisher.expected ? task_.classes : 1); ++label) {
       if (fisher.expected) e->input("labels").data<int64_t>()[0] = label;
       e->run();

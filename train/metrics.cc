@@ -35,6 +35,12 @@ std::vector<double> ranks(std::span<const double> x) {
 
 }  // namespace
 
+bool lower_is_better(std::string_view metric) {
+  return metric == "perplexity" || metric == "bits_per_byte";
+}
+
+bool in_percent(std::string_view metric) { return !lower_is_better(metric); }
+
 double accuracy(std::span<const int64_t> predicted, std::span<const int64_t> wanted) {
   if (wanted.empty()) return 0;
   size_t hits = 0;

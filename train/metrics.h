@@ -4,8 +4,14 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace graft {
+
+// Whether a metric, by its name, is better where it is lower; and whether it is a fraction that is
+// shown in percent.
+bool lower_is_better(std::string_view metric);
+bool in_percent(std::string_view metric);
 
 double accuracy(std::span<const int64_t> predicted, std::span<const int64_t> wanted);
 double macro_f1(std::span<const int64_t> predicted, std::span<const int64_t> wanted,

@@ -11,7 +11,8 @@ namespace {
 uint64_t hash_rows(const std::vector<Example>& rows) {
   std::string text;
   for (const Example& x : rows) {
-    text += fmt::format("{}\t{}\t{}\t{}\n", x.id, x.label, x.score, fmt::join(x.ids, " "));
+    text += fmt::format("{}\t{}\t{}\t{}\t{}\n", x.id, x.label, x.score, fmt::join(x.ids, " "),
+                        fmt::join(x.next, " "));
   }
   return task_hash(text);
 }
@@ -22,6 +23,7 @@ Json Trainer::run_description() const {
   return {{"model", task_hash(read_file(model_.folder + "/config.json"))},
           {"task", task_.name},
           {"train rows", hash_rows(task_.train)},
+          {"from scratch", options_.from_scratch},
           {"method", method_.name},
           {"hyperparameters", first_config_},
           {"steps", options_.steps},

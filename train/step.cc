@@ -8,21 +8,24 @@
 #include "train/default_targets.h"
 
 namespace graft {
-namespace {
 
-Value loss_of(Builder& b, Value logits, int64_t classes, const std::string& suffix) {
-  const Shape rows{b.shape(logits)[0]};
-  if (classes > 0) {
-    return ops::cross_entropy(b, logits, b.input("labels" + suffix, DType::i64, rows));
+Value task_loss(Builder& b, Value logits, TaskKind kind, const std::string& suffix) {
+  const Shape rows{b.shape(logits).product(0, b.shape(logits).rank() - 1)};
+  if (kind == TaskKind::regression) {
+    return ops::mse(b, ops::reshape(b, logits, rows),
+                    b.input("targets" + suffix, DType::f32, rows));
   }
-  return ops::mse(b, ops::reshape(b, logits, rows), b.input("targets" + suffix, DType::f32, rows));
+  const Value labels = b.input("labels" + suffix, DType::i64, rows);
+  if (kind == TaskKind::classification) return ops::cross_entropy(b, logits, labels);
+  logits = ops::reshape(b, logits, {rows[0], b.shape(logits)[-1]});
+  return ops::mul(b, ops::cross_entropy(b, logits, labels, "sum", kNoLabel),
+                  b.input("label_weight" + suffix, DType::f32, {}));
 }
 
-}  // namespace
-
 Json training_config(const ModelConfig& model, const peft::Method& method, Json given,
-                     int64_t steps) {
-  if (!given.contains("modules_to_save")) given["modules_to_save"] = {"classifier", "score"};
+                     int64_t steps, TaskKind kind) {
+  if (!given.contains("modules_to_save") && kind != TaskKind::language)
+    given["modules_to_save"] = {"classifier", "score"};
   set_default_targets(model, method, given);
   Json config = peft::complete_config(method, given);
   if (config.contains("total_step") && config.at("total_step").is_null()) {
@@ -35,7 +38,7 @@ std::string part_suffix(size_t k, size_t parts) {
   return parts > 1 ? fmt::format("/{}", k) : std::string();
 }
 
-Graph training_step(std::span<const MicroBatch> parts, int64_t classes, const StepOptions& options,
+Graph training_step(std::span<const MicroBatch> parts, TaskKind kind, const StepOptions& options,
                     double lr) {
   Builder b;
   std::map<std::string, Value> gradients;
@@ -47,7 +50,7 @@ Graph training_step(std::span<const MicroBatch> parts, int64_t classes, const St
     b.phase = Phase::forward;
     const auto here = b.append(model, suffix);
     for (const auto& [name, v] : model.outputs()) b.output(name, here(v));
-    Value loss = loss_of(b, b.graph().output("logits"), classes, suffix);
+    Value loss = task_loss(b, b.graph().output("logits"), kind, suffix);
     loss = peft::add_penalties(b, loss);
     b.keep_outputs({});  // nobody wants to see the logits of a step
     loss = fuse_loss(b, loss);

@@ -6,6 +6,7 @@
 #include "autograd/graph.h"
 #include "models/config.h"
 #include "peft/method.h"
+#include "train/task.h"
 
 namespace graft {
 
@@ -17,11 +18,12 @@ struct StepOptions {
   double head_lr = 1e-2, weight_decay = 0.01, max_grad_norm = 1;
 };
 
-// The complete configuration under which a method trains for so many steps: the task's head is
-// saved with it unless told otherwise, targets are the reference's for such a model, and schedules
-// without a length get that of the run.
+// The complete configuration under which a method trains for so many steps: the head of a
+// classification or regression is saved with it unless told otherwise (a language model's is
+// pretrained like the rest), targets are the reference's for such a model, and schedules without a
+// length get that of the run.
 Json training_config(const ModelConfig& model, const peft::Method& method, Json given,
-                     int64_t steps);
+                     int64_t steps, TaskKind kind = TaskKind::classification);
 
 // One micro-batch: an adapted model with a "logits" output, and its share of the step's rows.
 struct MicroBatch {
@@ -29,10 +31,15 @@ struct MicroBatch {
   double share = 1;
 };
 
-// Loss (cross entropy over `labels`, or for classes = 0 the squared error against `targets`),
-// gradients, clipping, updates. Several micro-batches run one after another and their gradients add
-// up; the inputs of part k are called NAME/k then. Outputs: loss, grad_norm, lr.
-Graph training_step(std::span<const MicroBatch> parts, int64_t classes, const StepOptions& options,
+// The loss of logits, with inputs for what they should be: cross entropy over `labels` [B]; squared
+// error against `targets` [B]; for language the cross entropy over `labels` [B T], summed over all
+// that is to be predicted and multiplied by `label_weight`: the parts of a batch may have more and
+// fewer labels, so that the caller says what one of them counts.
+Value task_loss(Builder& b, Value logits, TaskKind kind, const std::string& suffix = "");
+
+// Loss, gradients, clipping, updates. Several micro-batches run one after another and their
+// gradients add up; the inputs of part k are called NAME/k then. Outputs: loss, grad_norm, lr.
+Graph training_step(std::span<const MicroBatch> parts, TaskKind kind, const StepOptions& options,
                     double lr);
 
 // What follows an input's name in part k of `parts`.

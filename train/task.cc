@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "train/language_task.h"
 #include "train/metrics.h"
 #include "train/table_file.h"
 
@@ -20,7 +21,7 @@ struct Rows {
 };
 
 struct Parts {
-  Rows train, dev, test;
+  Rows train, dev, test, also;
 };
 
 Rows described(std::span<const TaskRow> rows, const std::string& task) {
@@ -32,8 +33,8 @@ Rows described(std::span<const TaskRow> rows, const std::string& task) {
   return r;
 }
 
-Rows read_rows(const std::string& path, const TaskOptions& options) {
-  const Table table = read_table(path);
+Rows labelled_rows(const Table& table, const TaskOptions& options) {
+  const std::string& path = table.path;
   const int text = table.column(options.text_column, {"text", "sentence", "text_a"});
   const int pair = table.column(options.text_pair_column, {"text_pair", "text_b"});
   const int label = table.column(options.label_column, {"label"});
@@ -56,13 +57,14 @@ Rows read_rows(const std::string& path, const TaskOptions& options) {
   return rows;
 }
 
-// Rows of one text fall into the same part whatever the order of the file.
 Parts split(const Rows& all) {
   Parts parts;
   for (size_t i = 0; i < all.rows.size(); ++i) {
     const TaskRow& row = all.rows[i];
-    const uint64_t tenth = task_hash("part:" + row.text_a + "\t" + row.text_b) % 10;
-    Rows& part = tenth == 0 ? parts.test : tenth == 1 ? parts.dev : parts.train;
+    const TaskPart named = part_of(row.text_a + "\t" + row.text_b);
+    Rows& part = named == TaskPart::test  ? parts.test
+                 : named == TaskPart::dev ? parts.dev
+                                          : parts.train;
     part.rows.push_back(row);
     part.where.push_back(all.where[i]);
   }
@@ -94,7 +96,10 @@ void set_kind(Task& task, const Rows& train, const TaskOptions& options) {
       throw FileError("{}: the label '{}' is not a number", train.where[i], label);
     }
   }
-  if (options.regression || (numbers && !whole)) return;
+  if (options.regression || (numbers && !whole)) {
+    task.kind = TaskKind::regression;
+    return;
+  }
   constexpr double kMostClasses = 10000;
   if (whole && most < kMostClasses) {
     task.classes = options.classes > 0 ? options.classes : static_cast<int64_t>(most) + 1;
@@ -121,7 +126,7 @@ void set_label(Example& x, const Task& task, const std::string& label, const std
   const auto v = number(label);
   if (!v) throw FileError("{}: the label '{}' is not a number", where, label);
   x.score = *v;
-  if (task.classes == 0) return;
+  if (task.kind == TaskKind::regression) return;
   if (x.score != std::trunc(x.score) || x.score < 0 ||
       x.score >= static_cast<double>(task.classes)) {
     throw FileError(
@@ -150,21 +155,36 @@ std::vector<Example> encode(const Rows& rows, const Tokenizer& tokenizer, const 
 // Numbers to be met are trained as fractions of the largest one.
 double largest_score(const Task& task, const Rows& train) {
   double most = 0;
-  if (task.classes > 0) return 1;
+  if (task.kind != TaskKind::regression) return 1;
   for (const TaskRow& row : train.rows)
     most = std::max(most, std::fabs(number(row.label).value_or(0)));
   return most > 0 ? most : 1;
 }
 
+std::vector<std::string> metrics_for(TaskKind kind) {
+  switch (kind) {
+    case TaskKind::classification:
+      return {"accuracy", "macro_f1", "matthews"};
+    case TaskKind::regression:
+      return {"spearman", "pearson"};
+    case TaskKind::language:
+      return {"perplexity", "bits_per_byte"};
+  }
+  return {};
+}
+
 void set_metric(Task& task, const std::string& wanted) {
-  const std::vector<std::string> fit =
-      task.classes > 0 ? std::vector<std::string>{"accuracy", "macro_f1", "matthews"}
-                       : std::vector<std::string>{"spearman", "pearson"};
+  const std::vector<std::string> fit = metrics_for(task.kind);
   task.metric = wanted.empty() ? fit[0] : wanted;
   if (std::ranges::find(fit, task.metric) == fit.end()) {
     throw UsageError("the metric '{}' does not fit the task {}; these do: {}", wanted, task.name,
                      fmt::join(fit, ", "));
   }
+}
+
+std::string stem(const std::string& path) {
+  const std::string file = path.substr(path.rfind('/') + 1);
+  return file.substr(0, file.find('.'));
 }
 
 Task build(std::string name, Parts parts, const Tokenizer& tokenizer, const TaskOptions& options) {
@@ -179,6 +199,28 @@ Task build(std::string name, Parts parts, const Tokenizer& tokenizer, const Task
   task.train = encode(parts.train, tokenizer, task, options.max_length, scale);
   task.dev = encode(parts.dev, tokenizer, task, options.max_length, scale);
   task.test = encode(parts.test, tokenizer, task, options.max_length, scale);
+  task.also = encode(parts.also, tokenizer, task, options.max_length, scale);
+  if (!options.also_test.empty()) task.also_name = stem(options.also_test);
+  return task;
+}
+
+Task build_language(std::string name, const Table* prompts, const Tokenizer& tokenizer,
+                    const TaskOptions& options) {
+  Task task;
+  task.kind = TaskKind::language;
+  task.name = std::move(name);
+  set_metric(task, options.metric);
+  if (prompts != nullptr) {
+    load_prompts(task, *prompts, tokenizer, options);
+  } else {
+    load_texts(task, tokenizer, options);
+  }
+  const auto size = static_cast<size_t>(options.train_size);
+  if (size > 0 && task.train.size() > size) task.train.resize(size);
+  if (!options.also_test.empty()) {
+    task.also_name = stem(options.also_test);
+    task.also = language_rows(options.also_test, tokenizer, options);
+  }
   return task;
 }
 
@@ -187,13 +229,27 @@ Task build(std::string name, Parts parts, const Tokenizer& tokenizer, const Task
 Task make_task(std::string name, std::span<const TaskRow> train, std::span<const TaskRow> dev,
                std::span<const TaskRow> test, const Tokenizer& tokenizer,
                const TaskOptions& options) {
-  Parts parts{described(train, name), described(dev, name), described(test, name)};
+  Parts parts{described(train, name), described(dev, name), described(test, name), {}};
   return build(std::move(name), std::move(parts), tokenizer, options);
 }
 
+TaskPart part_of(const std::string& text) {
+  const uint64_t tenth = task_hash("part:" + text) % 10;
+  return tenth == 0 ? TaskPart::test : tenth == 1 ? TaskPart::dev : TaskPart::train;
+}
+
 Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOptions& options) {
-  const std::string file = spec.substr(spec.rfind('/') + 1);
+  if (spec == "lm") {
+    const std::string& named = options.train.empty() ? options.test : options.train[0];
+    return build_language(stem(named), nullptr, tokenizer, options);
+  }
+  if (!options.train.empty()) {
+    throw UsageError("--train names the text of the task lm; the rows of '{}' are its own", spec);
+  }
   if (spec.starts_with("wordnet:")) {
+    if (!options.also_test.empty()) {
+      throw UsageError("--also-test names a file like the task's own; {} comes from none", spec);
+    }
     const WordnetTask rows = build_wordnet_task(spec.substr(8), options.wordnet_folder);
     Task task = make_task(rows.name, rows.train, rows.dev, rows.test, tokenizer, options);
     // Similarities from 0 to 5 are trained as fractions (the task's protocol).
@@ -204,31 +260,36 @@ Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOp
   }
   if (!spec.ends_with(".jsonl") && !spec.ends_with(".csv") && !spec.ends_with(".tsv")) {
     throw UsageError(
-        "the task '{}' is not known; give wordnet:NAME ({}) or a file that ends in .jsonl, .csv or "
-        ".tsv",
+        "the task '{}' is not known; give wordnet:NAME ({}), lm with --train FILE.txt, or a file "
+        "that ends in .jsonl, .csv or .tsv",
         spec, fmt::join(wordnet_task_names(), ", "));
   }
-  Rows rows = read_rows(spec, options);
+  const Table table = read_table(spec);
+  if (has_prompts(table, options)) return build_language(stem(spec), &table, tokenizer, options);
+  Rows rows = labelled_rows(table, options);
   std::string dev = options.dev, test = options.test;
   if (spec.ends_with(".train.tsv") && dev.empty() && test.empty()) {
-    const std::string stem = spec.substr(0, spec.size() - 10);
-    dev = stem + ".dev.tsv";
-    test = stem + ".test.tsv";
+    const std::string task = spec.substr(0, spec.size() - 10);
+    dev = task + ".dev.tsv";
+    test = task + ".test.tsv";
   }
   Parts parts;
   if (dev.empty() && test.empty()) {
     parts = split(rows);
   } else {
     parts.train = std::move(rows);
-    if (!dev.empty()) parts.dev = read_rows(dev, options);
-    if (!test.empty()) parts.test = read_rows(test, options);
+    if (!dev.empty()) parts.dev = labelled_rows(read_table(dev), options);
+    if (!test.empty()) parts.test = labelled_rows(read_table(test), options);
   }
-  return build(file.substr(0, file.find('.')), std::move(parts), tokenizer, options);
+  if (!options.also_test.empty())
+    parts.also = labelled_rows(read_table(options.also_test), options);
+  return build(stem(spec), std::move(parts), tokenizer, options);
 }
 
 std::map<std::string, double> metrics_of(const Task& task, std::span<const Example> rows,
                                          const Predictions& predicted) {
-  if (task.classes == 0) {
+  if (task.kind == TaskKind::language) return language_metrics(rows, predicted.scores);
+  if (task.kind == TaskKind::regression) {
     std::vector<double> wanted;
     for (const Example& x : rows) wanted.push_back(x.score);
     return {{"pearson", pearson(predicted.scores, wanted)},

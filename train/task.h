@@ -12,22 +12,35 @@
 
 namespace graft {
 
+// Where nothing is to be predicted.
+inline constexpr int64_t kNoLabel = -100;
+
+enum class TaskKind : uint8_t { classification, regression, language };
+
 struct Example {
   std::string id;
   std::vector<int64_t> ids, types;
   int64_t label = 0;  // classification
   double target = 0;  // regression: what the model is to give
   double score = 0;   // regression: as in the file
+  // Language: what comes behind each of the ids, kNoLabel where that is not asked for; and how many
+  // bytes of text the labels stand for.
+  std::vector<int64_t> next;
+  int64_t bytes = 0;
 };
 
 struct Task {
   std::string name;
-  int64_t classes = 0;              // 0: regression
+  TaskKind kind = TaskKind::classification;
+  int64_t classes = 0;              // of a classification
   std::vector<std::string> labels;  // their names; empty where the rows give numbers
   std::string metric;               // that decides which checkpoint is best
   std::vector<Example> train, dev, test;
+  // Rows of something else that is measured as well: what a model could do before.
+  std::string also_name;
+  std::vector<Example> also;
 
-  int64_t outputs() const { return classes > 0 ? classes : 1; }
+  int64_t outputs() const { return kind == TaskKind::classification ? classes : 1; }
 };
 
 struct TaskOptions {
@@ -40,11 +53,20 @@ struct TaskOptions {
       test;             // files; without them a tenth of the rows each, chosen by hash of the text
   int64_t classes = 0;  // of whole-number labels; 0: one more than the largest in training
   bool regression = false;  // labels are numbers to be met even if all of them are whole
-  std::string metric;       // accuracy, macro_f1, matthews, pearson, spearman; empty: the first fit
+  // Columns of prompts and completions; empty: prompt, completion.
+  std::string prompt_column, completion_column;
+  std::vector<std::string> train;  // text files of the task lm
+  std::string also_test;           // a file like test that is measured as well
+  // accuracy, macro_f1, matthews, pearson, spearman, perplexity, bits_per_byte; empty: the first
+  // that fits.
+  std::string metric;
 };
 
-// wordnet:NAME; NAME.train.tsv as `graft data` writes it (dev and test stand beside it); or any
-// FILE.jsonl, .csv, .tsv. Throws UsageError, FileError with file and line.
+int64_t predicted_tokens(const Example& row);  // of a language task
+
+// wordnet:NAME; lm, whose text options.train names; NAME.train.tsv as `graft data` writes it (dev
+// and test stand beside it); or any FILE.jsonl, .csv, .tsv, of labelled texts or of prompts with
+// completions. Throws UsageError, FileError with file and line.
 Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOptions& options);
 
 // The same from rows in memory. Labels: whole numbers from 0 (classes), other numbers (regression),
@@ -53,13 +75,19 @@ Task make_task(std::string name, std::span<const TaskRow> train, std::span<const
                std::span<const TaskRow> test, const Tokenizer& tokenizer,
                const TaskOptions& options = {});
 
-// Metrics by name, of predicted classes or of scores. `wanted` as in the rows.
+// Metrics by name, of predicted classes or of scores; of a language task a score is the row's
+// negative log likelihood.
 struct Predictions {
   std::vector<int64_t> classes;
   std::vector<double> scores;
 };
 std::map<std::string, double> metrics_of(const Task& task, std::span<const Example> rows,
                                          const Predictions& predicted);
+
+// Where a row belongs, by its text, in a file that is not divided: rows of one text fall into the
+// same part whatever the order of the file.
+enum class TaskPart : uint8_t { train, dev, test };
+TaskPart part_of(const std::string& text);
 
 // Rows of one epoch in batches: ordered by a hash of seed, epoch and id; chunks of 512 sorted by
 // length; batches shuffled by hash.

@@ -5,12 +5,17 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <numeric>
 
 #include "autograd/compile.h"
+#include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
 #include "core/error.h"
 #include "models/batch.h"
+#include "models/family.h"
+#include "models/fresh_weights.h"
 #include "models/weights.h"
+#include "train/metrics.h"
 
 namespace graft {
 namespace {
@@ -39,14 +44,35 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
                  const Json& hyperparameters, const TrainOptions& options)
     : model_(model), task_(task), method_(method), config_(hyperparameters), options_(options) {
   if (options_.lr <= 0) options_.lr = method_.learning_rate;
-  config_ = training_config(model_, method_, config_, options_.steps);
+  config_ = training_config(model_, method_, config_, options_.steps, task_.kind);
   first_config_ = config_;
   virtual_tokens_ = peft::virtual_tokens(method_, config_);
+  check_fit();
   adapted_ = peft::apply(base_graph({1, kLengthStep}), method_, config_);
-  load_parameters(model_.folder, adapted_.graph, store_);
+  if (!options_.from_scratch) load_parameters(model_.folder, adapted_.graph, store_);
   peft::initialize(adapted_, store_, static_cast<uint64_t>(options_.seed));
   for (const Param& p : adapted_.graph.params()) {
     if (p.trainable) store_.own(p.name);
+  }
+}
+
+// A label stands for a token: none may be cut off, as it is from a text that is classified.
+void Trainer::check_fit() const {
+  if (task_.kind != TaskKind::language) return;
+  if (model_.family->kind != Family::Kind::decoder) {
+    throw UsageError("language modelling needs a decoder; models of type {} are none",
+                     model_.model_type);
+  }
+  size_t longest = 0;
+  for (const auto* rows : {&task_.train, &task_.dev, &task_.test, &task_.also}) {
+    for (const Example& x : *rows) longest = std::max(longest, x.ids.size());
+  }
+  const int64_t room = longest_row(model_) - virtual_tokens_;
+  if (static_cast<int64_t>(longest) > room) {
+    throw UsageError(
+        "rows of {} tokens do not fit into the {} positions of the model beside the method's {} "
+        "virtual tokens; give --max-length {}",
+        longest, longest_row(model_), virtual_tokens_, room);
   }
 }
 
@@ -84,10 +110,12 @@ Trainer::Shape2 Trainer::shape_of(const std::vector<Example>& rows, const Batch&
 }
 
 Graph Trainer::base_graph(Shape2 shape) const {
-  return build_model(model_, {.batch = shape.first,
-                              .length = shape.second + virtual_tokens_,
-                              .head = task_head(model_),
-                              .labels = task_.outputs()});
+  const bool language = task_.kind == TaskKind::language;
+  Graph graph = build_model(model_, {.batch = shape.first,
+                                     .length = shape.second + virtual_tokens_,
+                                     .head = language ? Head::causal_lm : task_head(model_),
+                                     .labels = task_.outputs()});
+  return options_.from_scratch ? with_fresh_weights(graph, model_) : graph;
 }
 
 std::shared_ptr<const Program> Trainer::plan_step(const Json& config, Shape2 shape) const {
@@ -98,7 +126,7 @@ std::shared_ptr<const Program> Trainer::plan_step(const Json& config, Shape2 sha
         {peft::apply(base_graph({rows, shape.second}), method_, config, {.training = true}),
          static_cast<double>(rows) / static_cast<double>(shape.first)});
   }
-  return compile(training_step(parts, task_.classes, options_, options_.lr));
+  return compile(training_step(parts, task_.kind, options_, options_.lr));
 }
 
 // The stages of the run and a plan for each shape of their batches: memory is known before the
@@ -156,7 +184,16 @@ Executor& Trainer::evaluation_executor(Shape2 shape) {
   auto& slot = eval_pool_[shape];
   if (slot == nullptr) {
     Builder b(cheap_forms(peft::apply(base_graph(shape), method_, config_).graph));
-    b.keep_outputs({"logits"});
+    if (task_.kind == TaskKind::language) {
+      const Value logits = b.graph().output("logits");
+      const int64_t vocabulary = b.shape(logits)[-1];
+      const Shape tokens{b.shape(logits).elements() / vocabulary};
+      b.output("nats", ops::cross_entropy(b, ops::reshape(b, logits, {tokens[0], vocabulary}),
+                                          b.input("labels", DType::i64, tokens), "none", kNoLabel));
+      b.keep_outputs({"nats"});
+    } else {
+      b.keep_outputs({"logits"});
+    }
     const auto program = compile(b.finish());
     slot = std::make_unique<Executor>(program, store_, arena_for(*program));
   }
@@ -172,14 +209,40 @@ void Trainer::fill(Executor& e, const std::vector<Example>& rows, const Batch& b
   });
 }
 
-void Trainer::set_answers(Executor& e, const Batch& batch, const std::string& suffix) const {
+void Trainer::set_answers(Executor& e, const std::vector<Example>& rows, const Batch& batch,
+                          int64_t length, const std::string& suffix) const {
+  if (task_.kind == TaskKind::language) {
+    const std::span<int64_t> labels = e.input("labels" + suffix).span<int64_t>();
+    std::ranges::fill(labels, kNoLabel);
+    for (size_t r = 0; r < batch.size(); ++r) {
+      const auto begin = static_cast<int64_t>(r) * (virtual_tokens_ + length) + virtual_tokens_;
+      std::ranges::copy(rows[batch[r]].next, labels.begin() + begin);
+    }
+    return;
+  }
   for (size_t r = 0; r < batch.size(); ++r) {
-    const Example& x = task_.train[batch[r]];
-    if (task_.classes > 0) {
+    const Example& x = rows[batch[r]];
+    if (task_.kind == TaskKind::classification) {
       e.input("labels" + suffix).data<int64_t>()[r] = x.label;
     } else {
       e.input("targets" + suffix).data<float>()[r] = static_cast<float>(x.target);
     }
+  }
+}
+
+// Every label of the batch counts the same, whichever part it is in. A part's loss is multiplied by
+// its share of the rows, which is taken out here.
+void Trainer::set_label_weights(Executor& e, const std::vector<Batch>& parts) const {
+  int64_t labels = 0;
+  size_t rows = 0;
+  for (const Batch& part : parts) {
+    rows += part.size();
+    for (size_t i : part) labels += predicted_tokens(task_.train[i]);
+  }
+  for (size_t k = 0; k < parts.size(); ++k) {
+    const double share = static_cast<double>(parts[k].size()) / static_cast<double>(rows);
+    *e.input("label_weight" + part_suffix(k, parts.size())).data<float>() =
+        static_cast<float>(1 / (share * static_cast<double>(labels)));
   }
 }
 
@@ -191,12 +254,13 @@ void Trainer::run_step(const Stage& stage, const Batch& batch, int64_t step, Tra
   for (size_t k = 0; k < parts.size(); ++k) {
     const std::string suffix = part_suffix(k, parts.size());
     fill(e, task_.train, parts[k], shape.second, suffix);
-    set_answers(e, parts[k], suffix);
+    set_answers(e, task_.train, parts[k], shape.second, suffix);
     if (e.has_input("rng" + suffix)) {
       e.input("rng" + suffix).data<int64_t>()[0] = options_.seed;
       e.input("rng" + suffix).data<int64_t>()[1] = step;
     }
   }
+  if (task_.kind == TaskKind::language) set_label_weights(e, parts);
   e.run();
   const double took = since(start);
   double tokens = 0;
@@ -219,7 +283,9 @@ void Trainer::run_step(const Stage& stage, const Batch& batch, int64_t step, Tra
 void Trainer::evaluate_progress(int64_t step) {
   const double metric = evaluate(task_.dev).at(task_.metric);
   progress_.curve.back().dev = metric;
-  if (!options_.keep_best || (!best_.empty() && metric <= progress_.best)) return;
+  const bool lower = lower_is_better(task_.metric);
+  const bool better = lower ? metric < progress_.best : metric > progress_.best;
+  if (!options_.keep_best || (!best_.empty() && !better)) return;
   progress_.best = metric;
   progress_.best_step = step;
   best_.clear();
@@ -227,6 +293,11 @@ void Trainer::evaluate_progress(int64_t step) {
 }
 
 TrainResult Trainer::train(const OnStep& on_step) {
+  if (task_.train.empty()) throw UsageError("the task {} has no rows to train on", task_.name);
+  if (peft::trainable_count(adapted_.graph) == 0) {
+    throw UsageError("the method '{}' finds nothing to train in a {} model under this task",
+                     method_.name, model_.model_type);
+  }
   TrainResult result;
   result.method = method_.name;
   result.trainable = peft::trainable_count(adapted_.graph, false);
@@ -294,6 +365,7 @@ TrainResult Trainer::train(const OnStep& on_step) {
   result.tokens_per_second = total_seconds_ > 0 ? tokens_ / total_seconds_ : 0;
   if (result.interrupted) return result;
   result.dev = evaluate(task_.dev);
+  result.also = evaluate(task_.also);
   result.test = evaluate(task_.test, &result.eval_seconds);
   result.metric = result.test.at(task_.metric);
   if (!options_.checkpoint.empty()) {
@@ -326,8 +398,18 @@ Predictions Trainer::predict(const std::vector<Example>& rows, double* seconds) 
     Executor& e = evaluation_executor(shape);
     const auto start = Clock::now();
     fill(e, rows, batch, shape.second);
+    if (task_.kind == TaskKind::language) set_answers(e, rows, batch, shape.second);
     e.run();
     total += since(start);
+    if (task_.kind == TaskKind::language) {
+      const Tensor nats = e.output("nats");
+      const int64_t width = nats.elements() / shape.first;
+      for (size_t r = 0; r < batch.size(); ++r) {
+        const float* row = nats.data<float>() + static_cast<int64_t>(r) * width;
+        p.scores[batch[r]] = std::accumulate(row, row + width, 0.0);
+      }
+      continue;
+    }
     const Tensor logits = e.output("logits");
     const int64_t n = task_.outputs();
     for (size_t r = 0; r < batch.size(); ++r) {

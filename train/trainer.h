@@ -1,4 +1,4 @@
-// Fine-tunes an encoder with a method: one program per batch shape holds the whole step, all of
+// Trains a model with a method: one program per batch shape holds the whole step, all of
 // them share parameters and one arena.
 #pragma once
 
@@ -27,7 +27,9 @@ struct TrainOptions : StepOptions {
   std::string checkpoint;
   int64_t save_every = 0;
   bool resume = false;  // from that file
-  size_t budget = 0;    // bytes; a run that needs more is refused. 0: none
+  // The model's weights are drawn, not read: its folder has none.
+  bool from_scratch = false;
+  size_t budget = 0;  // bytes; a run that needs more is refused. 0: none
   bool profile = false;
 };
 
@@ -52,7 +54,7 @@ struct TrainResult {
   int64_t steps = 0;
   bool interrupted = false;
   double final_loss = 0, seconds_per_step = 0, tokens_per_second = 0;
-  std::map<std::string, double> dev, test;        // metrics
+  std::map<std::string, double> dev, test, also;  // metrics
   double metric = 0;                              // the task's own, on the test rows
   int64_t best_step = 0;                          // with eval_every: where the parameters come from
   size_t planned_peak_bytes = 0, peak_bytes = 0;  // of the largest step
@@ -102,6 +104,7 @@ class Trainer {
   std::vector<Batch> micro_batches(const Batch& batch) const;
   Shape2 shape_of(const std::vector<Example>& rows, const Batch& batch) const;
   Graph base_graph(Shape2 shape) const;
+  void check_fit() const;
   std::shared_ptr<const Program> plan_step(const Json& config, Shape2 shape) const;
   std::vector<Stage> stages(const std::vector<Batch>& batches) const;
   void enter(const Json& config);  // the method's next stage: parameters are carried over
@@ -121,7 +124,9 @@ class Trainer {
   std::shared_ptr<Arena> arena_for(const Program& program) const;
   void fill(Executor& e, const std::vector<Example>& rows, const Batch& batch, int64_t length,
             const std::string& suffix = "") const;
-  void set_answers(Executor& e, const Batch& batch, const std::string& suffix = "") const;
+  void set_answers(Executor& e, const std::vector<Example>& rows, const Batch& batch,
+                   int64_t length, const std::string& suffix = "") const;
+  void set_label_weights(Executor& e, const std::vector<Batch>& parts) const;
 
   ModelConfig model_;
   const Task& task_;

@@ -89,7 +89,7 @@ struct Step {
       micro.push_back({peft::apply(base, method, complete, {.training = true}),
                        1 / static_cast<double>(parts)});
     }
-    graph = training_step(micro, 3, {}, 1e-2);
+    graph = training_step(micro, TaskKind::classification, {}, 1e-2);
     load_parameters(folder, micro[0].adapted.graph, store);
     peft::initialize(micro[0].adapted, store, 7);
     store.initialize(graph, 7);

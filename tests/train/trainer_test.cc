@@ -24,6 +24,7 @@ ModelConfig small_model() { return load_config(golden_dir() + "/models/bert_cls"
 Task small_task(const ModelConfig& model, int64_t classes = 3) {
   Task task;
   task.name = "small";
+  task.kind = classes > 0 ? TaskKind::classification : TaskKind::regression;
   task.classes = classes;
   task.metric = classes > 0 ? "accuracy" : "spearman";
   const RandomStream numbers(5, 0);
