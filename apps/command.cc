@@ -69,18 +69,28 @@ void add_model_option(CLI::App& command, std::string& model) {
 }
 
 void add_task_options(CLI::App& command, std::string& spec, TaskOptions& o) {
-  command.add_option("--task", spec, "wordnet:NAME or a .jsonl, .csv or .tsv file")->required();
+  command
+      .add_option("--task", spec,
+                  "wordnet:NAME, a .jsonl, .csv or .tsv file, or lm: text that --train names")
+      ->required();
+  command.add_option("--train", o.train, "text files of the task lm, each one text");
   command.add_option("--text-column", o.text_column, "default: text, sentence or text_a");
   command.add_option("--text-pair-column", o.text_pair_column, "default: text_pair or text_b");
   command.add_option("--label-column", o.label_column, "default: label");
+  command.add_option("--prompt-column", o.prompt_column, "default: prompt");
+  command.add_option("--completion-column", o.completion_column, "default: completion");
   command.add_option("--dev", o.dev, "file of development rows (default: a tenth of the rows)");
   command.add_option("--test", o.test, "file of test rows (default: a tenth of the rows)");
+  command.add_option("--also-test", o.also_test,
+                     "file that is measured as well: what the model knew before");
   command
       .add_option("--classes", o.classes,
                   "number of classes, where training rows show fewer than there are")
       ->check(CLI::PositiveNumber);
   command.add_flag("--regression", o.regression, "labels are numbers to be met, not classes");
-  command.add_option("--metric", o.metric, "accuracy, macro_f1, matthews, pearson or spearman");
+  command.add_option(
+      "--metric", o.metric,
+      "accuracy, macro_f1, matthews, pearson, spearman, perplexity or bits_per_byte");
   command.add_option("--max-length", o.max_length, "tokens per row at most")
       ->check(CLI::Range(3, 100000));
 }

@@ -29,8 +29,8 @@ struct Eval {
   TaskOptions data;
 };
 
-std::map<std::string, double> metrics_with(const Eval& o, const ModelConfig& config,
-                                           const Task& task, const std::string& adapter) {
+Json evaluated(const Eval& o, const ModelConfig& config, const Task& task,
+               const std::string& adapter) {
   peft::AdapterConfig read{&peft::find_method("head"), Json::object(), {}, {}};
   if (!adapter.empty()) read = peft::read_adapter_config(adapter);
   TrainOptions options;
@@ -40,7 +40,19 @@ std::map<std::string, double> metrics_with(const Eval& o, const ModelConfig& con
   if (!adapter.empty()) {
     peft::load_adapter(adapter, read, trainer.adapted().graph, trainer.params());
   }
-  return trainer.evaluate(task.test);
+  Json j = {{"adapter", adapter},
+            {"metrics", trainer.evaluate(task.test)},
+            {"examples", task.test.size()}};
+  if (!task.also.empty()) j["also_metrics"] = trainer.evaluate(task.also);
+  return j;
+}
+
+void print_metrics(const std::string& what, size_t rows, const std::string& of,
+                   const Json& metrics) {
+  std::cout << fmt::format("{} on {} rows of {}:", what, rows, of);
+  for (const auto& [name, value] : metrics.items())
+    std::cout << fmt::format("  {} {:.4f}", name, value.get<double>());
+  std::cout << "\n";
 }
 
 void run_eval(const Eval& o) {
@@ -50,13 +62,12 @@ void run_eval(const Eval& o) {
       o.adapters.empty() ? std::vector<std::string>{""} : o.adapters;
   Json all = Json::array();
   for (const std::string& adapter : adapters) {
-    const auto metrics = metrics_with(o, config, task, adapter);
-    all.push_back({{"adapter", adapter}, {"metrics", metrics}, {"examples", task.test.size()}});
+    const Json& e = all.emplace_back(evaluated(o, config, task, adapter));
     if (o.common.json) continue;
-    std::cout << (adapter.empty() ? o.model : adapter) << " on " << task.test.size() << " rows of "
-              << task.name << ":";
-    for (const auto& [name, value] : metrics) std::cout << fmt::format("  {} {:.4f}", name, value);
-    std::cout << "\n";
+    const std::string& what = adapter.empty() ? o.model : adapter;
+    print_metrics(what, task.test.size(), task.name, e["metrics"]);
+    if (e.contains("also_metrics"))
+      print_metrics(what, task.also.size(), task.also_name, e["also_metrics"]);
   }
   if (!o.common.json) return;
   Json result = all[0];
@@ -181,7 +192,10 @@ void run_merge(const Merge& o) {
   }
   std::vector<AdaptedModel> models;
   for (const std::string& adapter : o.adapters) {
-    models.emplace_back(o.model, adapter, task_head(load_config(o.model)));
+    const Json file = peft::read_adapter_config(adapter).raw;
+    const bool language = file.value("task_type", Json()) == "CAUSAL_LM";
+    models.emplace_back(o.model, adapter,
+                        language ? Head::causal_lm : task_head(load_config(o.model)));
   }
   const AdaptedModel& m = models[0];
   const int64_t length = std::min<int64_t>(16, m.max_length());

@@ -115,7 +115,8 @@ PlannedStep plan_step(const Step& o) {
                                            .labels = o.labels});
   s.adapted = peft::apply(base, *s.method, config, {.training = true});
   const MicroBatch whole{s.adapted, 1};
-  s.program = compile(training_step({&whole, 1}, TaskKind::classification, {}, s.method->learning_rate));
+  s.program =
+      compile(training_step({&whole, 1}, TaskKind::classification, {}, s.method->learning_rate));
   return s;
 }
 

@@ -5,6 +5,7 @@
 
 #include "apps/command.h"
 #include "core/atomic_file.h"
+#include "models/save_model.h"
 #include "peft/adapter_files.h"
 #include "train/compare.h"
 
@@ -46,31 +47,54 @@ Json run_record(const TrainCommand& o, const TrainOptions& train, const Trainer&
                  {"weight_decay", train.weight_decay},
                  {"max_grad_norm", train.max_grad_norm},
                  {"eval_every", train.eval_every},
-                 {"keep_best", train.keep_best}};
+                 {"keep_best", train.keep_best},
+                 {"from_scratch", train.from_scratch}};
   j["data"] = {{"max_length", o.data.max_length},
                {"train_size", o.data.train_size},
                {"text_column", o.data.text_column},
                {"text_pair_column", o.data.text_pair_column},
                {"label_column", o.data.label_column},
+               {"prompt_column", o.data.prompt_column},
+               {"completion_column", o.data.completion_column},
+               {"train", o.data.train},
                {"dev", o.data.dev},
                {"test", o.data.test},
+               {"also_test", o.data.also_test},
                {"classes", o.data.classes},
                {"regression", o.data.regression},
                {"metric", o.data.metric}};
   return j;
 }
 
-// The adapter, run.json and curves.csv.
-void write_run(const std::string& folder, const TrainCommand& o, const TrainOptions& train,
-               Trainer& trainer, const TrainResult& result) {
-  peft::save_adapter(folder, trainer.method(), trainer.adapted().config, trainer.adapted().graph,
-                     trainer.params(), o.model);
+// The adapter, or where all of the model has changed the model; run.json and curves.csv. Returns
+// the bytes of what was trained.
+size_t write_run(const std::string& folder, const TrainCommand& o, const TrainOptions& train,
+                 const Task& task, Trainer& trainer, const TrainResult& result) {
+  const peft::Adapted& adapted = trainer.adapted();
+  size_t bytes = 0;
+  if (trainer.method().name == "full") {
+    const Json config = parse_json_file(o.model + "/config.json");
+    for (const std::string& file :
+         save_model(folder, o.model, config, adapted.graph, trainer.params())) {
+      bytes += std::filesystem::file_size(folder + "/" + file);
+    }
+  } else {
+    const bool language = task.kind == TaskKind::language;
+    peft::save_adapter(folder, trainer.method(), adapted.config, adapted.graph, trainer.params(),
+                       o.model, language ? "CAUSAL_LM" : "SEQ_CLS");
+    bytes = std::filesystem::file_size(folder + "/adapter_model.safetensors");
+  }
   write_file(folder + "/curves.csv", curve_csv(result));
   write_json_file(folder + "/run.json", run_record(o, train, trainer, result));
+  return bytes;
 }
 
 Comparison comparison_of(const Task& task, const TrainOptions& train) {
-  return {task.name, task.metric, train.steps, train.batch, 0, {}};
+  return {.task = task.name,
+          .metric = task.metric,
+          .also = task.also_name,
+          .steps = train.steps,
+          .batch = train.batch};
 }
 
 struct Tune : TrainCommand {
@@ -94,14 +118,15 @@ void run_tune(const Tune& o) {
                     "--resume goes on from {}",
                     r.steps, train.steps, train.checkpoint));
   }
-  write_run(o.output, o, train, trainer, r);
+  const size_t bytes = write_run(o.output, o, train, task, trainer, r);
   if (o.common.json) {
     print_json(run_record(o, train, trainer, r));
     return;
   }
   Comparison one = comparison_of(task, train);
-  one.methods.push_back({{r}, std::filesystem::file_size(o.output + "/adapter_model.safetensors")});
-  std::cout << table_of(one) << "adapter written to " << o.output << "\n";
+  one.methods.push_back({{r}, bytes});
+  std::cout << table_of(one) << (method->name == "full" ? "model" : "adapter") << " written to "
+            << o.output << "\n";
   if (train.profile) std::cout << profile_table(r);
 }
 
@@ -137,19 +162,19 @@ std::optional<ComparedMethod> train_seeds(const Compare& o, const ModelConfig& m
     if (compared.seeds.back().interrupted) return std::nullopt;
     const std::string folder = fmt::format("{}/{}{}", o.output, name,
                                            o.seeds > 1 ? fmt::format("/seed{}", train.seed) : "");
-    write_run(folder, o, train, trainer, compared.seeds.back());
-    compared.storage_bytes = std::filesystem::file_size(folder + "/adapter_model.safetensors");
+    compared.storage_bytes = write_run(folder, o, train, task, trainer, compared.seeds.back());
   }
   return compared;
 }
 
 // The model without any adapter, evaluated once to warm up and once for the clock.
-double base_seconds(const Compare& o, const ModelConfig& model, const Task& task) {
+void measure_base(const Compare& o, const ModelConfig& model, const Task& task, Comparison& all) {
   Trainer base(model, task, peft::find_method("head"), Json::object(), o.train);
-  double seconds = 0;
-  base.evaluate(task.test);
-  base.evaluate(task.test, &seconds);
-  return seconds;
+  const auto metrics = base.evaluate(task.test);
+  base.evaluate(task.test, &all.base_seconds);
+  if (task.kind != TaskKind::language) return;  // its head knows nothing yet
+  all.base = metrics;
+  if (!task.also.empty()) all.base_also = base.evaluate(task.also);
 }
 
 void run_compare(const Compare& o) {
@@ -158,7 +183,7 @@ void run_compare(const Compare& o) {
   const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
   make_folders(o.output);
   Comparison all = comparison_of(task, o.train);
-  all.base_seconds = base_seconds(o, model, task);
+  measure_base(o, model, task, all);
   for (const peft::Method* m : methods) {
     auto compared = train_seeds(o, model, task, *m);
     if (!compared) break;
@@ -186,6 +211,8 @@ void add_train_commands(CLI::App& app) {
       add_command<Tune>(app, "tune", "fine-tune a model with a method", run_tune);
   add_options(*tune, *t);
   add_method_options(*tune, t->method);
+  tune->add_flag("--from-scratch", t->train.from_scratch,
+                 "draw the model's weights: its folder has a config.json, but no weights");
   tune->add_option("--save-every", t->train.save_every, "steps between checkpoints")
       ->check(CLI::PositiveNumber);
   tune->add_flag("--resume", t->train.resume, "go on from the checkpoint in the output folder");

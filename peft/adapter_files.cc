@@ -184,7 +184,8 @@ void load_adapter(const std::string& folder, const AdapterConfig& config, const 
 }
 
 void save_adapter(const std::string& folder, const Method& method, const Json& config,
-                  const Graph& adapted, const ParamStore& store, const std::string& base_model) {
+                  const Graph& adapted, const ParamStore& store, const std::string& base_model,
+                  const std::string& task_type) {
   make_folders(folder);
   std::map<std::string, Tensor> tensors;
   for (const Param& p : adapted.params()) {
@@ -200,7 +201,7 @@ void save_adapter(const std::string& folder, const Method& method, const Json& c
   sorted["graft_method"] = method.name;
   sorted["base_model_name_or_path"] = base_model;
   sorted["inference_mode"] = true;
-  sorted["task_type"] = "SEQ_CLS";
+  sorted["task_type"] = task_type;
   if (method.peft_type == "LORA") sorted["fan_in_fan_out"] = false;
   Json out = Json::object();
   for (auto& [key, value] : sorted) out[key] = value;

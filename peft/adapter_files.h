@@ -33,8 +33,10 @@ void load_adapter(const std::string& folder, const AdapterConfig& config, const 
                   ParamStore& store);
 
 // Writes trained values and configuration atomically, the weights first: a folder with a
-// configuration is whole, and a failure leaves what was there before.
+// configuration is whole, and a failure leaves what was there before. `task_type`: as Hugging Face
+// PEFT names it.
 void save_adapter(const std::string& folder, const Method& method, const Json& config,
-                  const Graph& adapted, const ParamStore& store, const std::string& base_model);
+                  const Graph& adapted, const ParamStore& store, const std::string& base_model,
+                  const std::string& task_type = "SEQ_CLS");
 
 }  // namespace graft::peft

@@ -2,16 +2,20 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cmath>
+
+#include "train/metrics.h"
 
 namespace graft {
 namespace {
 
 double mega(size_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
-std::string metric_text(const ComparedMethod& m) {
-  const std::string mean = fmt::format("{:.2f}", 100 * m.mean());
-  return m.seeds.size() == 1 ? mean : mean + fmt::format(" ± {:.2f}", 100 * m.deviation());
+std::string metric_text(const Comparison& c, const ComparedMethod& m) {
+  const std::string mean = fmt::format("{:.2f}", shown(c.metric, m.mean()));
+  return m.seeds.size() == 1 ? mean
+                             : mean + fmt::format(" ± {:.2f}", shown(c.metric, m.deviation()));
 }
 
 // Right-aligned by characters, not bytes: ± has two.
@@ -23,9 +27,19 @@ std::string aligned(const std::string& text, size_t width) {
 
 }  // namespace
 
+double shown(const std::string& metric, double value) {
+  return in_percent(metric) ? 100 * value : value;
+}
+
 double ComparedMethod::mean() const {
   double sum = 0;
   for (const TrainResult& r : seeds) sum += r.metric;
+  return sum / static_cast<double>(seeds.size());
+}
+
+double ComparedMethod::also() const {
+  double sum = 0;
+  for (const TrainResult& r : seeds) sum += r.also_metric;
   return sum / static_cast<double>(seeds.size());
 }
 
@@ -58,6 +72,7 @@ Json to_json(const TrainResult& r) {
             {"planned_peak_bytes", r.planned_peak_bytes},
             {"peak_rss_bytes", static_cast<int64_t>(usage.ru_maxrss) * 1024},
             {"losses", losses}};
+  if (!r.also.empty()) j["also_metrics"] = r.also;
   if (r.best_step > 0) j["best_step"] = r.best_step;
   if (r.interrupted) j["interrupted"] = true;
   return j;
@@ -71,29 +86,44 @@ Json to_json(const Comparison& c) {
     row["metric_deviation"] = m.deviation();
     row["seeds"] = Json::array();
     for (const TrainResult& r : m.seeds) row["seeds"].push_back(r.test);
+    if (!c.also.empty()) row["also_mean"] = m.also();
     row["storage_bytes"] = m.storage_bytes;
     row["inference_overhead"] = c.overhead(m);
     rows.push_back(row);
   }
-  return {{"task", c.task},
-          {"metric", c.metric},
-          {"steps", c.steps},
-          {"batch", c.batch},
-          {"rows", rows}};
+  Json j = {
+      {"task", c.task},   {"metric", c.metric}, {"lower_is_better", lower_is_better(c.metric)},
+      {"steps", c.steps}, {"batch", c.batch},   {"rows", rows}};
+  if (!c.also.empty()) j["also"] = c.also;
+  if (!c.base.empty()) j["base"] = {{"metrics", c.base}};
+  if (!c.base_also.empty()) j["base"]["also_metrics"] = c.base_also;
+  return j;
 }
 
 std::string table_of(const Comparison& c) {
-  const size_t wide = c.methods.empty() || c.methods[0].seeds.size() == 1 ? 9 : 14;
-  std::string s = fmt::format("{:16} {} {:>11} {:>8} {:>10} {:>12} {:>12} {:>8} {:>9} {:>9}\n",
-                              "method", aligned(c.metric, wide), "trainable", "%", "stored KB",
-                              "planned MB", "measured MB", "s/step", "tokens/s", "overhead");
+  const size_t wide = std::max(c.methods.empty() || c.methods[0].seeds.size() == 1 ? 9 : 14,
+                               static_cast<int>(c.metric.size()));
+  auto also = [&](const std::string& text) {
+    return c.also.empty() ? "" : " " + aligned(text, std::max<size_t>(9, c.also.size() + 3));
+  };
+  std::string s =
+      fmt::format("{:16} {}{} {:>11} {:>8} {:>10} {:>12} {:>12} {:>8} {:>9} {:>9}\n", "method",
+                  aligned(c.metric, wide), also("on " + c.also), "trainable", "%", "stored KB",
+                  "planned MB", "measured MB", "s/step", "tokens/s", "overhead");
+  if (!c.base.empty()) {
+    const double on_also = c.base_also.empty() ? 0 : c.base_also.at(c.metric);
+    s += fmt::format("{:16} {}{}\n", "(before)",
+                     aligned(fmt::format("{:.2f}", shown(c.metric, c.base.at(c.metric))), wide),
+                     also(fmt::format("{:.2f}", shown(c.metric, on_also))));
+  }
   for (const ComparedMethod& m : c.methods) {
     const TrainResult& r = m.first();
     const double share =
         100 * static_cast<double>(r.trainable) / static_cast<double>(std::max<int64_t>(1, r.total));
     s += fmt::format(
-        "{:16} {} {:>11} {:>8.3f} {:>10.1f} {:>12.1f} {:>12.1f} {:>8.3f} {:>9.0f} {:>9}\n",
-        r.method, aligned(metric_text(m), wide), r.trainable, share,
+        "{:16} {}{} {:>11} {:>8.3f} {:>10.1f} {:>12.1f} {:>12.1f} {:>8.3f} {:>9.0f} {:>9}\n",
+        r.method, aligned(metric_text(c, m), wide),
+        also(fmt::format("{:.2f}", shown(c.metric, m.also()))), r.trainable, share,
         static_cast<double>(m.storage_bytes) / 1e3, mega(r.planned_peak_bytes), mega(r.peak_bytes),
         r.seconds_per_step, r.tokens_per_second,
         c.base_seconds > 0 ? fmt::format("{:.2f}", c.overhead(m)) : "-");

@@ -18,16 +18,23 @@ struct ComparedMethod {
   const TrainResult& first() const { return seeds[0]; }
   double mean() const;       // of the metric
   double deviation() const;  // of the sample; 0 for one seed
+  double also() const;       // mean of the metric on what else was measured
 };
 
 struct Comparison {
   std::string task, metric;
+  std::string also;  // what else was measured; empty: nothing
   int64_t steps = 0, batch = 0;
   double base_seconds = 0;  // evaluating the test rows without an adapter; 0: not measured
+  // Metrics before training, where a task has some that mean anything: those of language.
+  std::map<std::string, double> base, base_also;
   std::vector<ComparedMethod> methods;
 
   double overhead(const ComparedMethod& m) const;  // of inference, over the base model; 0: unknown
 };
+
+// The metric's figure, in percent where it is a fraction.
+double shown(const std::string& metric, double value);
 
 Json to_json(const TrainResult& result);
 Json to_json(const Comparison& comparison);

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "train/compare.h"
+#include "train/metrics.h"
 #include "train/plot.h"
 
 namespace graft {
@@ -100,54 +101,71 @@ std::string table_row(const Comparison& c, size_t i, const Colors& colors) {
   const ComparedMethod& m = c.methods[i];
   const TrainResult& r = m.first();
   const std::string deviation =
-      m.seeds.size() > 1 ? fmt::format(" &plusmn; {:.2f}", 100 * m.deviation()) : "";
+      m.seeds.size() > 1 ? fmt::format(" &plusmn; {:.2f}", shown(c.metric, m.deviation())) : "";
+  const std::string also =
+      c.also.empty() ? "" : fmt::format("<td>{:.2f}", shown(c.metric, m.also()));
   const double share =
       100 * static_cast<double>(r.trainable) / static_cast<double>(std::max<int64_t>(1, r.total));
   return fmt::format(
-      "<tr data-m='{}'><td><i style='color:{}'>&#9679;</i>{}<td>{}<td>{:.2f}{}<td>{}<td>{:.3f}"
+      "<tr data-m='{}'><td><i style='color:{}'>&#9679;</i>{}<td>{}<td>{:.2f}{}{}<td>{}<td>{:.3f}"
       "<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.3f}<td>{:.0f}<td>{:.2f}</tr>\n",
-      i, colors.of(i), escape_html(r.method), escape_html(Colors::family_of(m)), 100 * m.mean(),
-      deviation, r.trainable, share, static_cast<double>(m.storage_bytes) / 1e3,
-      mega(r.planned_peak_bytes), mega(r.peak_bytes), r.seconds_per_step, r.tokens_per_second,
-      c.overhead(m));
+      i, colors.of(i), escape_html(r.method), escape_html(Colors::family_of(m)),
+      shown(c.metric, m.mean()), deviation, also, r.trainable, share,
+      static_cast<double>(m.storage_bytes) / 1e3, mega(r.planned_peak_bytes), mega(r.peak_bytes),
+      r.seconds_per_step, r.tokens_per_second, c.overhead(m));
+}
+
+// What the model did before training.
+std::string before(const Comparison& c) {
+  if (c.base.empty()) return "";
+  std::string s = fmt::format(" Before training: {:.2f}", shown(c.metric, c.base.at(c.metric)));
+  if (!c.base_also.empty()) {
+    s += fmt::format(", on {} {:.2f}", escape_html(c.also),
+                     shown(c.metric, c.base_also.at(c.metric)));
+  }
+  return s + ".";
 }
 
 }  // namespace
 
 std::string report_page(const Comparison& c) {
   const size_t seeds = c.methods.empty() ? 0 : c.methods[0].seeds.size();
+  const bool lower = lower_is_better(c.metric);
   const Colors colors(c);
   std::string s = kHead;
   s += fmt::format(
-      "<h1>Fine-tuning methods on {}</h1><p>{} steps of {} rows, {}. Test {} in percent; "
-      "parameters "
-      "without the task head; overhead: time of inference over that of the base model.</p>\n",
+      "<h1>Fine-tuning methods on {}</h1><p>{} steps of {} rows, {}. Test {}{}; parameters "
+      "without the task head; overhead: time of inference over that of the base model.{}</p>\n",
       escape_html(c.task), c.steps, c.batch,
-      seeds > 1 ? fmt::format("mean and deviation of {} seeds", seeds) : "one seed", c.metric);
+      seeds > 1 ? fmt::format("mean and deviation of {} seeds", seeds) : "one seed", c.metric,
+      lower ? ", lower is better" : " in percent", before(c));
   s += "<table><tr><th>method<th>class<th>" + c.metric +
+       (c.also.empty() ? "" : "<th>on " + escape_html(c.also)) +
        "<th>trainable<th>%<th>stored KB<th>planned MB<th>measured MB<th>s/step<th>tokens/s"
        "<th>overhead</tr>\n";
-  const std::string metric = c.metric + " %";
+  const std::string metric = c.metric + (lower ? ", lower is better" : " %");
   Plot params(c.metric + " against trainable parameters", "trainable parameters", metric,
               Plot::Scale::log);
   Plot memory(c.metric + " against memory", "peak MB of a step", metric);
   Plot time(c.metric + " against time", "seconds per step", metric);
+  Plot forgetting("gain and forgetting", c.metric + " on " + c.also, metric);
   Plot curves("learning curves", "step", "loss (averaged)");
   Plot timeline("memory of one step, beside parameters", "% of the step's actions", "MB");
   for (size_t i = 0; i < c.methods.size(); ++i) {
     const ComparedMethod& m = c.methods[i];
     const TrainResult& r = m.first();
     const std::string& color = colors.of(i);
-    const double y = 100 * m.mean();
+    const double y = shown(c.metric, m.mean());
     s += table_row(c, i, colors);
     params.add(i, r.method, color, {{static_cast<double>(r.trainable), y}});
     memory.add(i, r.method, color, {{mega(r.peak_bytes), y}});
+    if (!c.also.empty()) forgetting.add(i, r.method, color, {{shown(c.metric, m.also()), y}});
     time.add(i, r.method, color, {{r.seconds_per_step, y}});
     curves.add(i, r.method, color, smoothed(r.curve));
     timeline.add(i, r.method, color, timeline_of(r));
   }
-  return s + "</table>\n<main>" + params.svg() + memory.svg() + time.svg() + curves.svg() +
-         timeline.svg() + kTail;
+  return s + "</table>\n<main>" + params.svg() + memory.svg() + time.svg() +
+         (c.also.empty() ? "" : forgetting.svg()) + curves.svg() + timeline.svg() + kTail;
 }
 
 }  // namespace graft

@@ -365,7 +365,10 @@ TrainResult Trainer::train(const OnStep& on_step) {
   result.tokens_per_second = total_seconds_ > 0 ? tokens_ / total_seconds_ : 0;
   if (result.interrupted) return result;
   result.dev = evaluate(task_.dev);
-  result.also = evaluate(task_.also);
+  if (!task_.also.empty()) {
+    result.also = evaluate(task_.also);
+    result.also_metric = result.also.at(task_.metric);
+  }
   result.test = evaluate(task_.test, &result.eval_seconds);
   result.metric = result.test.at(task_.metric);
   if (!options_.checkpoint.empty()) {

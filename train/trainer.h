@@ -55,8 +55,8 @@ struct TrainResult {
   bool interrupted = false;
   double final_loss = 0, seconds_per_step = 0, tokens_per_second = 0;
   std::map<std::string, double> dev, test, also;  // metrics
-  double metric = 0;                              // the task's own, on the test rows
-  int64_t best_step = 0;                          // with eval_every: where the parameters come from
+  double metric = 0, also_metric = 0;  // the task's own, on the test rows and on what else there is
+  int64_t best_step = 0;               // with eval_every: where the parameters come from
   size_t planned_peak_bytes = 0, peak_bytes = 0;  // of the largest step
   double eval_seconds = 0;                        // of the test set
   std::vector<CurvePoint> curve;
