@@ -1,4 +1,4 @@
-// Commands on files: data, encode, inspect.
+// Commands on files: data, encode, train-tokenizer, inspect.
 #include <filesystem>
 #include <iostream>
 #include <iterator>
@@ -8,8 +8,10 @@
 #include "core/atomic_file.h"
 #include "core/safetensors.h"
 #include "models/model.h"
+#include "models/tokenizer/bpe_train.h"
 #include "models/weights.h"
 #include "peft/adapter_files.h"
+#include "train/language_task.h"
 
 namespace graft {
 
@@ -73,6 +75,32 @@ void run_encode(const Encode& o) {
   }
   // Texts are a list, the one JSON value of this command that is not an object (its specification).
   if (o.common.json) std::cout << all.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+}
+
+struct TrainTokenizer {
+  CommonOptions common;
+  std::vector<std::string> files;
+  std::string output;
+  int64_t size = 8192;
+};
+
+constexpr const char* kEndOfText = "<|endoftext|>";
+
+void run_train_tokenizer(const TrainTokenizer& o) {
+  BpeTrainer trainer({.vocabulary_size = o.size, .special_tokens = {kEndOfText}});
+  for (const std::string& file : o.files) trainer.add(read_text_file(file));
+  const Json tokenizer = trainer.train();
+  const int64_t size =
+      parse_tokenizer_json(json_text(tokenizer), "the tokenizer")->vocabulary_size();
+  make_folders(o.output);
+  write_json_file(o.output + "/tokenizer.json", tokenizer);
+  write_json_file(o.output + "/tokenizer_config.json",
+                  {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"eos_token", kEndOfText}});
+  if (o.common.json) {
+    print_json({{"vocabulary_size", size}});
+  } else {
+    std::cout << fmt::format("a vocabulary of {} tokens written to {}\n", size, o.output);
+  }
 }
 
 struct Inspect {
@@ -203,6 +231,13 @@ void add_data_commands(CLI::App& app) {
       add_command<Encode>(app, "encode", "tokenize, one text a line", run_encode);
   add_model_option(*encode, e->model);
   encode->add_option("file", e->file, "text file, or - for standard input")->required();
+
+  const auto [train, t] = add_command<TrainTokenizer>(
+      app, "train-tokenizer", "train a byte-level BPE vocabulary on text", run_train_tokenizer);
+  train->add_option("file", t->files, "text files")->required();
+  train->add_option("--size", t->size, "tokens, with the 256 bytes and the end of text")
+      ->check(CLI::PositiveNumber);
+  train->add_option("--output", t->output, "folder to write tokenizer.json to")->required();
 
   const auto [inspect, i] = add_command<Inspect>(
       app, "inspect", "what is in a model, adapter or checkpoint folder, and whether it is whole",

@@ -103,6 +103,12 @@ struct Tune : TrainCommand {
 
 void run_tune(const Tune& o) {
   const auto [method, set] = method_of(o.method);
+  if (o.train.from_scratch && method->name != "full") {
+    throw UsageError(
+        "--from-scratch begins with weights that only training makes useful, and '{}' does not "
+        "train them all; use --method full",
+        method->name);
+  }
   const ModelConfig model = load_config(o.model);
   const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
   make_folders(o.output);

@@ -95,22 +95,6 @@ void extend(std::vector<std::string_view>& pieces, std::string_view block) {
   }
 }
 
-std::string read_text_file(const std::string& path) {
-  std::string text = read_file(path);
-  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);  // byte order mark
-  for (size_t at = 0; at < text.size();) {
-    const CodePoint c = code_point(text, at);
-    if (!c.valid) {
-      throw FileError("{}: byte {} is not UTF-8; convert the file (iconv -f latin1 -t utf-8)", path,
-                      at);
-    }
-    at += c.bytes;
-  }
-  if (text.find_first_not_of(" \t\r\n") == std::string::npos)
-    throw FileError("{}: there is no text in it", path);
-  return text;
-}
-
 std::vector<Example> prompted_rows(const Table& table, const Tokenizer& tokenizer,
                                    const TaskOptions& o) {
   const int prompt = table.column(o.prompt_column, {"prompt"});
@@ -157,6 +141,22 @@ void load_named_parts(Task& task, const Tokenizer& tokenizer, const TaskOptions&
 
 int64_t predicted_tokens(const Example& row) {
   return std::ranges::count_if(row.next, [](int64_t label) { return label != kNoLabel; });
+}
+
+std::string read_text_file(const std::string& path) {
+  std::string text = read_file(path);
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);  // byte order mark
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint c = code_point(text, at);
+    if (!c.valid) {
+      throw FileError("{}: byte {} is not UTF-8; convert the file (iconv -f latin1 -t utf-8)", path,
+                      at);
+    }
+    at += c.bytes;
+  }
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos)
+    throw FileError("{}: there is no text in it", path);
+  return text;
 }
 
 std::vector<Example> pack_rows(std::span<const std::string_view> texts, const Tokenizer& tokenizer,

@@ -11,6 +11,10 @@
 
 namespace graft {
 
+// A text file without its byte order mark. Throws FileError where there is no text in it, or bytes
+// that are not UTF-8.
+std::string read_text_file(const std::string& path);
+
 // Texts one after another, each closed with an end token, cut into rows of `length` tokens: the
 // label of a token is the one behind it, so that all tokens but the very first are predicted once,
 // also over the end of a row. The last row may be shorter.
