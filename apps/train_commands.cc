@@ -92,9 +92,9 @@ size_t write_run(const std::string& folder, const TrainCommand& o, const TrainOp
 Comparison comparison_of(const Task& task, const TrainOptions& train) {
   return {.task = task.name,
           .metric = task.metric,
-          .also = task.also_name,
           .steps = train.steps,
-          .batch = train.batch};
+          .batch = train.batch,
+          .also = task.also_name};
 }
 
 struct Tune : TrainCommand {

@@ -23,12 +23,12 @@ struct ComparedMethod {
 
 struct Comparison {
   std::string task, metric;
-  std::string also;  // what else was measured; empty: nothing
   int64_t steps = 0, batch = 0;
   double base_seconds = 0;  // evaluating the test rows without an adapter; 0: not measured
+  std::vector<ComparedMethod> methods;
+  std::string also;  // what else was measured; empty: nothing
   // Metrics before training, where a task has some that mean anything: those of language.
   std::map<std::string, double> base, base_also;
-  std::vector<ComparedMethod> methods;
 
   double overhead(const ComparedMethod& m) const;  // of inference, over the base model; 0: unknown
 };

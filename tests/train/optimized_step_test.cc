@@ -81,9 +81,9 @@ struct Step {
     const Json complete = peft::complete_config(method, config_given);
     virtual_tokens = peft::virtual_tokens(method, complete);
     const Graph base = build_model(config, {.batch = kBatch,
-                                              .length = kLength + virtual_tokens,
-                                              .head = Head::mean_pooled,
-                                              .labels = 3});
+                                            .length = kLength + virtual_tokens,
+                                            .head = Head::mean_pooled,
+                                            .labels = 3});
     std::vector<MicroBatch> micro;
     for (int64_t k = 0; k < parts; ++k) {
       micro.push_back({peft::apply(base, method, complete, {.training = true}),

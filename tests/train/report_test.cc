@@ -46,6 +46,34 @@ TEST(Report, ShowsEveryMethodEverywhere) {
   EXPECT_EQ(to_json(c).at("rows")[0].at("inference_overhead"), 1.5);
 }
 
+// Perplexity is not a share of anything, and less of it is better.
+TEST(Report, ShowsPerplexity) {
+  Comparison c{"kjv", "perplexity", 50, 32, 2, {}};
+  c.also = "austen";
+  c.base = {{"perplexity", 90.5}};
+  c.base_also = {{"perplexity", 30.25}};
+  for (double also : {33.0, 36.0}) {
+    TrainResult r = result("lora", 40.5, 8000);
+    r.also_metric = also;
+    if (c.methods.empty()) c.methods.emplace_back();
+    c.methods[0].seeds.push_back(r);
+  }
+  const std::string page = report_page(c), table = table_of(c);
+  EXPECT_EQ(count(page, "<svg"), 6u) << "and gain against forgetting";
+  EXPECT_EQ(count(page, "lower is better"), 5u);  // of the text and four plots
+  EXPECT_NE(page.find("<th>on austen"), std::string::npos);
+  EXPECT_NE(page.find("<td>40.50"), std::string::npos) << page;
+  EXPECT_NE(page.find("<td>34.50"), std::string::npos);
+  EXPECT_NE(page.find("Before training: 90.50, on austen 30.25."), std::string::npos);
+  EXPECT_NE(table.find("on austen"), std::string::npos);
+  EXPECT_EQ(count(table, "\\(before\\) +90.50 +30.25\n"), 1u) << table;
+  EXPECT_EQ(count(table, "lora +40.50 ± 0.00 +34.50 "), 1u) << table;
+  const Json j = to_json(c);
+  EXPECT_EQ(j.at("lower_is_better"), true);
+  EXPECT_EQ(j.at("rows")[0].at("also_mean"), 34.5);
+  EXPECT_EQ(j.at("base").at("also_metrics").at("perplexity"), 30.25);
+}
+
 TEST(Report, OneValueAndNoneAreDrawn) {
   Plot empty("t", "x", "y");
   EXPECT_EQ(count(empty.svg(), "\\b(nan|inf)\\b"), 0u);

@@ -8,9 +8,12 @@
 #include <cstring>
 #include <filesystem>
 
+#include "autograd/evaluate.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
 #include "core/random.h"
+#include "models/batch.h"
+#include "models/model.h"
 #include "peft/method.h"
 #include "tests/support/golden.h"
 #include "tests/support/temporary_folder.h"
@@ -47,6 +50,33 @@ Task small_task(const ModelConfig& model, int64_t classes = 3) {
   return task;
 }
 
+ModelConfig small_decoder() { return load_config(golden_dir() + "/models/llama_tied"); }
+
+// Random tokens; some of each row are asked for.
+Task small_language(const ModelConfig& model) {
+  Task task;
+  task.name = "tokens";
+  task.kind = TaskKind::language;
+  task.metric = "perplexity";
+  const RandomStream numbers(6, 0);
+  uint64_t at = 0;
+  for (auto* part : {&task.train, &task.dev, &task.test}) {
+    for (int i = 0; i < 30; ++i) {
+      Example x;
+      x.id = fmt::format("{}", at);
+      const auto length = 2 + numbers.bits(at++) % 9;
+      for (uint32_t k = 0; k <= length; ++k)
+        x.ids.push_back(numbers.bits(at++) % static_cast<uint32_t>(model.vocab));
+      const auto first = numbers.bits(at++) % length;
+      for (uint32_t k = 0; k < length; ++k) x.next.push_back(k < first ? kNoLabel : x.ids[k + 1]);
+      x.ids.pop_back();
+      x.bytes = static_cast<int64_t>(length);
+      part->push_back(x);
+    }
+  }
+  return task;
+}
+
 std::string temporary(const std::string& name) {
   return std::filesystem::temp_directory_path() /
          fmt::format("graft-trainer-{}-{}", name, ::getpid());
@@ -74,16 +104,18 @@ struct Resumed {
   const char* method;
   Json set = Json::object();
   int64_t accumulate = 1, eval_every = 0;
+  bool language = false, from_scratch = false;
 };
 
 class Resume : public ::testing::TestWithParam<Resumed> {};
 
 TEST_P(Resume, EndsWithTheSameBits) {
   const Resumed& c = GetParam();
-  const ModelConfig model = small_model();
-  const Task task = small_task(model);
+  const ModelConfig model = c.language ? small_decoder() : small_model();
+  const Task task = c.language ? small_language(model) : small_task(model);
   const peft::Method& method = peft::find_method(c.method);
   TrainOptions o = options(12);
+  o.from_scratch = c.from_scratch;
   o.accumulate = c.accumulate;
   o.eval_every = c.eval_every;
   Trainer whole(model, task, method, c.set, o);
@@ -120,7 +152,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Resumed{"diff_pruning", "diff_pruning", Json::object(), 1, 3},
                       Resumed{"fish_mask", "fish_mask", {{"keep_ratio", 0.05}}},
                       Resumed{"intrinsic", "intrinsic", {{"intrinsic_dim", 50}}},
-                      Resumed{"lst", "lst", {{"reduction_factor", 2}}}),
+                      Resumed{"lst", "lst", {{"reduction_factor", 2}}},
+                      Resumed{"language", "full", Json::object(), 1, 3, true, true},
+                      Resumed{"language_parts", "lora", {{"lora_dropout", 0.2}}, 3, 2, true}),
     [](const auto& row) { return std::string(row.param.name); });
 
 TEST(Trainer, AnotherRunCannotBeResumed) {
@@ -149,9 +183,9 @@ TEST(Trainer, AnotherRunCannotBeResumed) {
 
 // The parts of a batch add up to it, however unevenly it divides.
 TEST(Trainer, PartsAddUpToTheBatch) {
-  const ModelConfig model = small_model();
-  for (int64_t classes : {3, 0}) {
-    const Task task = small_task(model, classes);
+  for (int64_t classes : {3, 0, -1}) {  // -1: language, with as many labels in a row as may be
+    const ModelConfig model = classes < 0 ? small_decoder() : small_model();
+    const Task task = classes < 0 ? small_language(model) : small_task(model, classes);
     TrainOptions o = options(3);
     Trainer whole(model, task, peft::find_method("full"), Json::object(), o);
     const TrainResult a = whole.train();
@@ -165,6 +199,89 @@ TEST(Trainer, PartsAddUpToTheBatch) {
     EXPECT_LT(b.planned_peak_bytes, a.planned_peak_bytes);
     EXPECT_EQ(b.planned_peak_bytes, b.peak_bytes);
   }
+}
+
+// The likelihood of rows, from the logits of the adapted graph alone.
+TEST(Trainer, LanguageLossesAreThoseOfTheLogits) {
+  const ModelConfig model = small_decoder();
+  const Task task = small_language(model);
+  for (const char* name : {"lora", "prompt_tuning", "prefix_tuning"}) {
+    const peft::Method& method = peft::find_method(name);
+    TrainOptions o = options(1);
+    o.batch = static_cast<int64_t>(task.train.size());
+    Trainer trainer(model, task, method, Json::object(), o);
+    const std::vector<double> nats = trainer.predict(task.train).scores;
+    const Json config = trainer.adapted().config;
+    const int64_t virtual_tokens = peft::virtual_tokens(method, config);
+    double sum = 0, labels = 0;
+    for (size_t i = 0; i < task.train.size(); ++i) {
+      const Example& x = task.train[i];
+      const auto length = static_cast<int64_t>(x.ids.size());
+      const Graph graph =
+          peft::apply(
+              build_model(model, {.length = length + virtual_tokens, .head = Head::causal_lm}),
+              method, config)
+              .graph;
+      Inputs inputs;
+      for (const std::string& input : graph.input_names())
+        inputs[input] = Tensor(DType::i64, graph.type(graph.input(input)).shape);
+      const TokenRow row{.ids = x.ids};
+      fill_inputs(model, {&row, 1}, length, virtual_tokens, [&](const std::string& input) {
+        const auto it = inputs.find(input);
+        return it == inputs.end() ? nullptr : &it->second;
+      });
+      const Tensor logits = evaluate(graph, inputs, trainer.params()).outputs.at("logits");
+      double row_nats = 0;
+      for (int64_t t = 0; t < length; ++t) {
+        const int64_t label = x.next[static_cast<size_t>(t)];
+        if (label == kNoLabel) continue;
+        const float* at = logits.data<float>() + (virtual_tokens + t) * model.vocab;
+        double total = 0;
+        for (int64_t k = 0; k < model.vocab; ++k) total += std::exp(static_cast<double>(at[k]));
+        row_nats += std::log(total) - static_cast<double>(at[label]);
+        ++labels;
+      }
+      EXPECT_NEAR(nats[i], row_nats, 1e-4 * row_nats) << name << ", row " << i;
+      sum += row_nats;
+    }
+    // What training starts from is the mean over all labels.
+    EXPECT_NEAR(trainer.train().curve[0].loss, sum / labels, 1e-4 * sum / labels) << name;
+  }
+}
+
+TEST(Trainer, LowerPerplexityIsBetter) {
+  const ModelConfig model = small_decoder();
+  const Task task = small_language(model);
+  TrainOptions o = options(8);
+  o.lr = 0.05;
+  o.eval_every = 1;
+  Trainer trainer(model, task, peft::find_method("lora"), Json::object(), o);
+  const TrainResult r = trainer.train();
+  double best = std::numeric_limits<double>::infinity();
+  int64_t step = 0;
+  for (const CurvePoint& p : r.curve) {
+    if (p.dev < best) best = p.dev, step = p.step;
+  }
+  EXPECT_EQ(r.dev.at("perplexity"), best);
+  EXPECT_EQ(r.best_step, step);
+}
+
+TEST(Trainer, LanguageTasksThatDoNotFit) {
+  const ModelConfig decoder = small_decoder();
+  Task task = small_language(decoder);
+  auto message = [&](const ModelConfig& model, const char* method, const Json& set) {
+    return error_of<UsageError>(
+        [&] { Trainer(model, task, peft::find_method(method), set, options(2)).train(); });
+  };
+  EXPECT_NE(message(small_model(), "lora", Json::object()).find("needs a decoder"),
+            std::string::npos);
+  EXPECT_NE(message(decoder, "head", Json::object()).find("nothing to train"), std::string::npos);
+  task.test[0].ids.assign(static_cast<size_t>(decoder.max_positions), 1);
+  task.test[0].next.assign(task.test[0].ids.size(), 1);
+  EXPECT_EQ(message(decoder, "lora", Json::object()), "");
+  EXPECT_NE(message(decoder, "prompt_tuning", {{"num_virtual_tokens", 5}})
+                .find(fmt::format("--max-length {}", decoder.max_positions - 5)),
+            std::string::npos);
 }
 
 TEST(Trainer, KeepsTheBestEvaluation) {
