@@ -173,18 +173,6 @@ peft::Combination unmerged(const Merge& o, std::vector<AdaptedModel>& models, in
   return peft::combine(base, params, adapters);
 }
 
-// An adapter may bring a head for other labels than the model's; their names are not known.
-void name_labels(Json& config, int64_t labels) {
-  Json names = Json::object(), ids = Json::object();
-  for (int64_t i = 0; i < labels; ++i) {
-    names[fmt::format("{}", i)] = fmt::format("LABEL_{}", i);
-    ids[fmt::format("LABEL_{}", i)] = i;
-  }
-  config["id2label"] = names;
-  config["label2id"] = ids;
-  if (config.contains("num_labels")) config["num_labels"] = labels;
-}
-
 void run_merge(const Merge& o) {
   if (!o.weights.empty() && o.weights.size() != o.adapters.size()) {
     throw UsageError("--weights has {} numbers for {} adapters; give one for each",
@@ -212,6 +200,7 @@ void run_merge(const Merge& o) {
   if (!o.dtype.empty()) save.dtype = dtype_named(o.dtype);
   save.shard_bytes = o.shard_bytes;
   Json config = m.config().raw;
+  // An adapter may bring a head for other labels than the model's; their names are not known.
   if (m.labels() > 0 && static_cast<size_t>(m.labels()) != m.config().labels.size()) {
     name_labels(config, m.labels());
   }

@@ -73,7 +73,8 @@ size_t write_run(const std::string& folder, const TrainCommand& o, const TrainOp
   const peft::Adapted& adapted = trainer.adapted();
   size_t bytes = 0;
   if (trainer.method().name == "full") {
-    const Json config = parse_json_file(o.model + "/config.json");
+    Json config = parse_json_file(o.model + "/config.json");
+    if (task.kind != TaskKind::language) name_labels(config, task.outputs(), task.labels);
     for (const std::string& file :
          save_model(folder, o.model, config, adapted.graph, trainer.params())) {
       bytes += std::filesystem::file_size(folder + "/" + file);

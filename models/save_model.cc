@@ -143,6 +143,19 @@ void set_dtype(Json& config, DType dtype) {
 
 }  // namespace
 
+void name_labels(Json& config, int64_t labels, const std::vector<std::string>& names) {
+  Json by_id = Json::object(), ids = Json::object();
+  for (int64_t i = 0; i < labels; ++i) {
+    const std::string name =
+        names.empty() ? fmt::format("LABEL_{}", i) : names[static_cast<size_t>(i)];
+    by_id[fmt::format("{}", i)] = name;
+    ids[name] = i;
+  }
+  config["id2label"] = by_id;
+  config["label2id"] = ids;
+  if (config.contains("num_labels")) config["num_labels"] = labels;
+}
+
 std::vector<std::string> save_model(const std::string& folder, const std::string& from, Json config,
                                     const Graph& graph, const ParamStore& store,
                                     const SaveOptions& options) {

@@ -53,7 +53,7 @@ void append(Tokens& out, const Encoding& e, std::string_view text) {
   }
 }
 
-void close(Tokens& tokens, const Tokenizer& tokenizer) {
+void add_end(Tokens& tokens, const Tokenizer& tokenizer) {
   const int64_t end = end_token(tokenizer);
   if (end >= 0 && (tokens.ids.empty() || tokens.ids.back() != end)) tokens.add(end, 0);
 }
@@ -164,7 +164,7 @@ std::vector<Example> pack_rows(std::span<const std::string_view> texts, const To
   Tokens all;
   for (const std::string_view text : texts) {
     append(all, tokenizer.encode(text), text);
-    close(all, tokenizer);
+    add_end(all, tokenizer);
   }
   std::vector<Example> rows;
   const auto step = static_cast<size_t>(length);
@@ -191,15 +191,15 @@ Example prompted_row(const std::string& id, std::string_view prompt, std::string
   // Tokens of the whole, unless the seam runs through one of them.
   const std::string both = std::string(prompt) + std::string(completion);
   Encoding whole = tokenizer.encode(both);
-  const bool seam =
+  const bool begins_alike =
       whole.ids.size() > first && std::equal(p.ids.begin(), p.ids.end(), whole.ids.begin());
-  if (seam) {
+  if (begins_alike) {
     tokens = {};
     append(tokens, whole, both);
   } else {
     append(tokens, tokenizer.encode(completion, false), completion);
   }
-  close(tokens, tokenizer);
+  add_end(tokens, tokenizer);
 
   // The last token is predicted, never read.
   const auto most = static_cast<size_t>(max_length);

@@ -5,11 +5,8 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
-#include <numeric>
 
 #include "autograd/compile.h"
-#include "autograd/ops.h"
-#include "autograd/passes/cheap_forms.h"
 #include "core/error.h"
 #include "models/batch.h"
 #include "models/family.h"
@@ -180,26 +177,6 @@ Executor& Trainer::training_executor(const Stage& stage, Shape2 shape) {
   return *slot;
 }
 
-Executor& Trainer::evaluation_executor(Shape2 shape) {
-  auto& slot = eval_pool_[shape];
-  if (slot == nullptr) {
-    Builder b(cheap_forms(peft::apply(base_graph(shape), method_, config_).graph));
-    if (task_.kind == TaskKind::language) {
-      const Value logits = b.graph().output("logits");
-      const int64_t vocabulary = b.shape(logits)[-1];
-      const Shape tokens{b.shape(logits).elements() / vocabulary};
-      b.output("nats", ops::cross_entropy(b, ops::reshape(b, logits, {tokens[0], vocabulary}),
-                                          b.input("labels", DType::i64, tokens), "none", kNoLabel));
-      b.keep_outputs({"nats"});
-    } else {
-      b.keep_outputs({"logits"});
-    }
-    const auto program = compile(b.finish());
-    slot = std::make_unique<Executor>(program, store_, arena_for(*program));
-  }
-  return *slot;
-}
-
 void Trainer::fill(Executor& e, const std::vector<Example>& rows, const Batch& batch,
                    int64_t length, const std::string& suffix) const {
   std::vector<TokenRow> encoded;
@@ -294,6 +271,10 @@ void Trainer::evaluate_progress(int64_t step) {
 
 TrainResult Trainer::train(const OnStep& on_step) {
   if (task_.train.empty()) throw UsageError("the task {} has no rows to train on", task_.name);
+  if (options_.eval_every > 0 && task_.dev.empty()) {
+    throw UsageError("--eval-every looks at development rows, and the task {} has none; see --dev",
+                     task_.name);
+  }
   if (peft::trainable_count(adapted_.graph) == 0) {
     throw UsageError("the method '{}' finds nothing to train in a {} model under this task",
                      method_.name, model_.model_type);
@@ -391,42 +372,6 @@ void Trainer::add_profile(TrainResult& result) const {
       }
     }
   }
-}
-
-Predictions Trainer::predict(const std::vector<Example>& rows, double* seconds) {
-  Predictions p{std::vector<int64_t>(rows.size()), std::vector<double>(rows.size())};
-  double total = 0;
-  for (const Batch& batch : sorted_batches(rows, static_cast<size_t>(options_.batch))) {
-    const Shape2 shape = shape_of(rows, batch);
-    Executor& e = evaluation_executor(shape);
-    const auto start = Clock::now();
-    fill(e, rows, batch, shape.second);
-    if (task_.kind == TaskKind::language) set_answers(e, rows, batch, shape.second);
-    e.run();
-    total += since(start);
-    if (task_.kind == TaskKind::language) {
-      const Tensor nats = e.output("nats");
-      const int64_t width = nats.elements() / shape.first;
-      for (size_t r = 0; r < batch.size(); ++r) {
-        const float* row = nats.data<float>() + static_cast<int64_t>(r) * width;
-        p.scores[batch[r]] = std::accumulate(row, row + width, 0.0);
-      }
-      continue;
-    }
-    const Tensor logits = e.output("logits");
-    const int64_t n = task_.outputs();
-    for (size_t r = 0; r < batch.size(); ++r) {
-      const float* row = logits.data<float>() + static_cast<int64_t>(r) * n;
-      p.classes[batch[r]] = std::max_element(row, row + n) - row;
-      p.scores[batch[r]] = static_cast<double>(row[0]);
-    }
-  }
-  if (seconds != nullptr) *seconds = total;
-  return p;
-}
-
-std::map<std::string, double> Trainer::evaluate(const std::vector<Example>& rows, double* seconds) {
-  return metrics_of(task_, rows, predict(rows, seconds));
 }
 
 }  // namespace graft

@@ -276,6 +276,13 @@ TEST(Trainer, LanguageTasksThatDoNotFit) {
   EXPECT_NE(message(small_model(), "lora", Json::object()).find("needs a decoder"),
             std::string::npos);
   EXPECT_NE(message(decoder, "head", Json::object()).find("nothing to train"), std::string::npos);
+  task.dev.clear();
+  TrainOptions looking = options(2);
+  looking.eval_every = 1;
+  EXPECT_NE(error_of<UsageError>([&] {
+              Trainer(decoder, task, peft::find_method("lora"), Json::object(), looking).train();
+            }).find("--dev"),
+            std::string::npos);
   task.test[0].ids.assign(static_cast<size_t>(decoder.max_positions), 1);
   task.test[0].next.assign(task.test[0].ids.size(), 1);
   EXPECT_EQ(message(decoder, "lora", Json::object()), "");
