@@ -189,7 +189,7 @@ TEST(OptimizedStep, LargeHeadHoldsNoLogits) {
                            .init = Init::normal(1)});
   b.output("logits", ops::linear(b, b.input("x", DType::f32, {kRows, 4}), w));
   const MicroBatch part{{.graph = b.finish()}};
-  const Graph step = training_step({&part, 1}, kClasses, {}, 1e-3);
+  const Graph step = training_step({&part, 1}, TaskKind::classification, {}, 1e-3);
   EXPECT_EQ(count(step, "linear_cross_entropy_backward"), 1);
   const Program p = plan(optimize(step));
   EXPECT_LT(p.arena_bytes, 3 * kRows * kClasses) << "of 4 bytes: the logits";
