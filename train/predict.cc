@@ -6,6 +6,7 @@
 #include "autograd/compile.h"
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
+#include "autograd/passes/fuse_loss.h"
 #include "train/trainer.h"
 
 namespace graft {
@@ -24,7 +25,7 @@ Executor& Trainer::evaluation_executor(Shape2 shape) {
     } else {
       b.keep_outputs({"logits"});
     }
-    const auto program = compile(b.finish());
+    const auto program = compile(fuse_loss(b.finish()));
     slot = std::make_unique<Executor>(program, store_, arena_for(*program));
   }
   return *slot;
