@@ -74,7 +74,9 @@ TEST(Heads, AClassThatAFamilyLacksIsRefused) {
     const ModelConfig config = load_config(golden_dir() + "/models/" + model);
     const std::string error =
         error_of<UsageError>([&, head = head] { build_model(config, {.head = head}); });
-    EXPECT_EQ(error.find(fmt::format("models of type {} have no head for", model)), 0u) << error;
+    EXPECT_TRUE(
+        error.starts_with(fmt::format("models of type {} have no head for", config.model_type)))
+        << error;
   }
 }
 
