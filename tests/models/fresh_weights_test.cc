@@ -21,7 +21,8 @@ Graph fresh(const ModelConfig& config) {
 TEST(FreshWeights, EveryParameterOfEveryFamilyIsDrawn) {
   size_t models = 0;
   const std::string dir = golden_dir() + "/models/";
-  for (const Json& m : parse_json_file(dir + "index.json").at("models")) {
+  const Json index = parse_json_file(dir + "index.json");
+  for (const Json& m : index.at("models")) {
     const ModelConfig config = load_config(dir + m.at("name").get<std::string>());
     if (config.family->kind == Family::Kind::image) continue;
     const Graph graph = fresh(config);
@@ -31,7 +32,7 @@ TEST(FreshWeights, EveryParameterOfEveryFamilyIsDrawn) {
     for (const Param& p : graph.params()) {
       if (p.type.shape.rank() != 1) continue;
       EXPECT_EQ(p.init.kind, Init::Kind::constant) << config.folder << " " << p.name;
-      if (p.name.ends_with("bias")) EXPECT_EQ(p.init, Init::zeros()) << p.name;
+      EXPECT_TRUE(!p.name.ends_with("bias") || p.init == Init::zeros()) << p.name;
     }
     ++models;
   }

@@ -105,7 +105,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 // A scheme with tokens around a text: the first stays, the last closes the completion.
 TEST(PromptedRows, TokensAroundTheText) {
-  const Example x = prompted_row("a", "the black cat", "sat on it", wordpiece(), 6);
+  const Example x = prompted_row("a", "the black cat", " sat on it", wordpiece(), 6);
   EXPECT_EQ(x.ids[0], wordpiece().id_of("[CLS]"));
   EXPECT_EQ(x.next.back(), wordpiece().id_of("[SEP]"));
   const auto words = wordpiece().encode("sat on it", false).ids;
