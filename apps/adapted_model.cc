@@ -1,7 +1,6 @@
 #include "apps/adapted_model.h"
 
 #include "core/safetensors.h"
-#include "models/batch.h"
 #include "models/weights.h"
 
 namespace graft {
@@ -16,8 +15,8 @@ AdaptedModel::AdaptedModel(const std::string& model, const std::string& adapter,
           name.ends_with(".classifier.weight") || name.ends_with(".classifier.out_proj.weight");
       if (is_head && t.shape().rank() == 2) labels_ = t.shape()[0];
     }
-    virtual_tokens_ = peft::virtual_tokens(*adapter_.method, adapter_.config);
-    first_position_ = peft::position_shift(*adapter_.method, adapter_.config);
+    front_ = {peft::virtual_tokens(*adapter_.method, adapter_.config),
+              peft::position_shift(*adapter_.method, adapter_.config)};
   }
   const peft::Adapted adapted = build({.length = 8});
   load_parameters(model, adapted.graph, store_);
@@ -27,20 +26,20 @@ AdaptedModel::AdaptedModel(const std::string& model, const std::string& adapter,
 
 Graph AdaptedModel::base(ModelOptions options) const {
   // Virtual tokens stand before a text: where it goes on, they are in the cache.
-  if (options.cache.use != CacheOptions::Use::extend) options.length += virtual_tokens_;
+  if (options.cache.use != CacheOptions::Use::extend) options.length += front_.virtual_tokens;
   options.head = head_;
   options.labels = labels_;
   return build_model(config_, options);
 }
 
 peft::Adapted AdaptedModel::build(const ModelOptions& options) const {
-  const bool in_cache = virtual_tokens_ > 0 && options.cache.use == CacheOptions::Use::extend;
+  const bool in_cache = front_.virtual_tokens > 0 && options.cache.use == CacheOptions::Use::extend;
   if (adapter_.method == nullptr || in_cache) return {.graph = base(options)};
   return peft::apply(base(options), *adapter_.method, adapter_.config);
 }
 
 int64_t AdaptedModel::max_length() const {
-  return longest_row(config_) - virtual_tokens_ - first_position_;
+  return longest_row(config_) - front_.virtual_tokens - front_.positions;
 }
 
 }  // namespace graft

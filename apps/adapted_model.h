@@ -4,6 +4,7 @@
 #include <string>
 
 #include "autograd/param_store.h"
+#include "models/batch.h"
 #include "models/model.h"
 #include "peft/adapter_files.h"
 
@@ -21,9 +22,8 @@ class AdaptedModel {
 
   // Longest text that fits beside the virtual tokens.
   int64_t max_length() const;
-  int64_t virtual_tokens() const { return virtual_tokens_; }
-  int64_t first_position() const { return first_position_; }  // of a text
-  int64_t labels() const { return labels_; }  // of the adapter's head; 0: it has none
+  const InFront& in_front() const { return front_; }  // of every text
+  int64_t labels() const { return labels_; }          // of the adapter's head; 0: it has none
   const ModelConfig& config() const { return config_; }
   ParamStore& params() { return store_; }
 
@@ -31,7 +31,8 @@ class AdaptedModel {
   ModelConfig config_;
   Head head_;
   peft::AdapterConfig adapter_;
-  int64_t labels_ = 0, virtual_tokens_ = 0, first_position_ = 0;
+  int64_t labels_ = 0;
+  InFront front_;
   ParamStore store_;
 };
 

@@ -102,8 +102,8 @@ void run_generate(const Generate& o) {
   DecodingSession session(
       m.config(), m.params(),
       {.build = [&](const ModelOptions& shape) { return cheap_forms(m.build(shape).graph); },
-       .virtual_tokens = m.virtual_tokens(),
-       .first_position = m.first_position()});
+       .virtual_tokens = m.in_front().virtual_tokens,
+       .first_position = m.in_front().positions});
 
   std::vector<RowText> texts;
   for (const auto& prompt : ids) texts.emplace_back(*tokenizer, prompt, o.stop);

@@ -103,7 +103,7 @@ std::vector<std::vector<float>> embed(AdaptedModel& m, const Tokenizer& tokenize
     }
     std::vector<TokenRow> encoded;
     for (size_t i : batch) encoded.push_back({rows[i].ids, {}});
-    fill_inputs(m.config(), encoded, length, m.virtual_tokens(), [&](const std::string& name) {
+    fill_inputs(m.config(), encoded, length, m.in_front(), [&](const std::string& name) {
       return executor->has_input(name) ? &executor->input(name) : nullptr;
     });
     executor->run();
@@ -150,7 +150,7 @@ Tensor probe(const AdaptedModel& m, const Graph& graph, const ParamStore& params
     inputs[name] = Tensor(DType::i64, graph.type(graph.input(name)).shape);
   }
   const TokenRow row{ids, {}};
-  fill_inputs(m.config(), {&row, 1}, length, m.virtual_tokens(), [&](const std::string& name) {
+  fill_inputs(m.config(), {&row, 1}, length, m.in_front(), [&](const std::string& name) {
     const auto it = inputs.find(name);
     return it == inputs.end() ? nullptr : &it->second;
   });

@@ -202,7 +202,7 @@ void fill_random(const PlannedStep& s, const Bench& o, Executor& e) {
     for (int64_t t = 0; t < o.length; ++t) row.push_back(below(s.model.vocab));
     rows.push_back({row, {}});
   }
-  fill_inputs(s.model, rows, o.length, s.virtual_tokens, [&](const std::string& name) {
+  fill_inputs(s.model, rows, o.length, {s.virtual_tokens, 0}, [&](const std::string& name) {
     return e.has_input(name) ? &e.input(name) : nullptr;
   });
   for (int64_t& label : e.input("labels").span<int64_t>()) label = below(o.labels);

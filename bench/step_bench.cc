@@ -60,7 +60,7 @@ void fill(Executor& e, const ModelConfig& config, const Options& o) {
     }
     rows.push_back({row, {}});
   }
-  fill_inputs(config, rows, o.length, 0, [&](const std::string& name) {
+  fill_inputs(config, rows, o.length, {}, [&](const std::string& name) {
     return e.has_input(name) ? &e.input(name) : nullptr;
   });
   for (int64_t r = 0; r < o.batch; ++r) e.input("labels").data<int64_t>()[r] = r % 2;

@@ -81,7 +81,7 @@ int64_t longest_row(const ModelConfig& config) {
 }
 
 void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int64_t length,
-                 int64_t virtual_tokens, const std::function<Tensor*(const std::string&)>& input,
+                 const InFront& front, const std::function<Tensor*(const std::string&)>& input,
                  Side padding) {
   const int64_t pad_id = std::max<int64_t>(config.pad_id, 0);
   // What the head reads of a row: all of its tokens, or a decoder's last one.
@@ -93,7 +93,7 @@ void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int6
   int64_t *ids = data("input_ids"), *mask = data("attention_mask"), *pool = data("pool_mask"),
           *types = data("token_type_ids");
   if (ids == nullptr) throw UsageError("models of type {} take no tokens", config.model_type);
-  const int64_t v = virtual_tokens, T = length + v;
+  const int64_t v = front.virtual_tokens, T = length + v;
   for (size_t r = 0; r < rows.size(); ++r) {
     const TokenRow& x = rows[r];
     check_ids(x.ids, config.vocab, "token id", "vocab_size");
@@ -115,9 +115,9 @@ void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int6
   int64_t* const positions = data("position_ids");
   if (positions == nullptr) return;
   const size_t count = rows.size() * static_cast<size_t>(T);
-  std::ranges::copy(
-      position_ids(config, {ids, count}, {mask, count}, static_cast<int64_t>(rows.size()), T),
-      positions);
+  const std::vector<int64_t> counted =
+      position_ids(config, {ids, count}, {mask, count}, static_cast<int64_t>(rows.size()), T);
+  for (size_t i = 0; i < count; ++i) positions[i] = counted[i] + front.positions;
 }
 
 }  // namespace graft

@@ -31,12 +31,17 @@ struct TokenRow {
   std::span<const int64_t> ids, types, target = {};
 };
 
-// Writes the inputs of a model for a batch padded to `length` behind `virtual_tokens` rows of any
-// id, which are visible but not part of the mean. `input` gives the tensor of a name, null where
-// the graph has no such input. Throws UsageError for a token that the model does not know, or a
-// model of pictures.
+// What a method puts before every text: rows of the input of any id, which are visible but not part
+// of a mean; and positions that count as taken (keys and values that only attention sees).
+struct InFront {
+  int64_t virtual_tokens = 0, positions = 0;
+};
+
+// Writes the inputs of a model for a batch padded to `length` behind what stands in front. `input`
+// gives the tensor of a name, null where the graph has no such input. Throws UsageError for a token
+// that the model does not know, or a model of pictures.
 void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int64_t length,
-                 int64_t virtual_tokens, const std::function<Tensor*(const std::string&)>& input,
+                 const InFront& front, const std::function<Tensor*(const std::string&)>& input,
                  Side padding = Side::right);
 
 }  // namespace graft

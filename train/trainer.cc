@@ -43,7 +43,7 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
   if (options_.lr <= 0) options_.lr = method_.learning_rate;
   config_ = training_config(model_, method_, config_, options_.steps, task_.kind);
   first_config_ = config_;
-  virtual_tokens_ = peft::virtual_tokens(method_, config_);
+  front_ = {peft::virtual_tokens(method_, config_), peft::position_shift(method_, config_)};
   check_fit();
   adapted_ = peft::apply(base_graph({1, kLengthStep}), method_, config_);
   if (!options_.from_scratch) load_parameters(model_.folder, adapted_.graph, store_);
@@ -64,12 +64,12 @@ void Trainer::check_fit() const {
   for (const auto* rows : {&task_.train, &task_.dev, &task_.test, &task_.also}) {
     for (const Example& x : *rows) longest = std::max(longest, x.ids.size());
   }
-  const int64_t room = longest_row(model_) - virtual_tokens_;
+  const int64_t room = longest_row(model_) - front_.virtual_tokens - front_.positions;
   if (static_cast<int64_t>(longest) > room) {
     throw UsageError(
         "rows of {} tokens do not fit into the {} positions of the model beside the method's {} "
         "virtual tokens; give --max-length {}",
-        longest, longest_row(model_), virtual_tokens_, room);
+        longest, longest_row(model_), front_.virtual_tokens, room);
   }
 }
 
@@ -103,13 +103,13 @@ Trainer::Shape2 Trainer::shape_of(const std::vector<Example>& rows, const Batch&
   const int64_t padded =
       (static_cast<int64_t>(longest) + kLengthStep - 1) / kLengthStep * kLengthStep;
   return {static_cast<int64_t>(batch.size()),
-          std::min(padded, longest_row(model_) - virtual_tokens_)};
+          std::min(padded, longest_row(model_) - front_.virtual_tokens - front_.positions)};
 }
 
 Graph Trainer::base_graph(Shape2 shape) const {
   const bool language = task_.kind == TaskKind::language;
   Graph graph = build_model(model_, {.batch = shape.first,
-                                     .length = shape.second + virtual_tokens_,
+                                     .length = shape.second + front_.virtual_tokens,
                                      .head = language ? Head::causal_lm : task_head(model_),
                                      .labels = task_.outputs()});
   return options_.from_scratch ? with_fresh_weights(graph, model_) : graph;
@@ -181,7 +181,7 @@ void Trainer::fill(Executor& e, const std::vector<Example>& rows, const Batch& b
                    int64_t length, const std::string& suffix) const {
   std::vector<TokenRow> encoded;
   for (size_t i : batch) encoded.push_back({rows[i].ids, rows[i].types});
-  fill_inputs(model_, encoded, length, virtual_tokens_, [&](const std::string& name) {
+  fill_inputs(model_, encoded, length, front_, [&](const std::string& name) {
     return e.has_input(name + suffix) ? &e.input(name + suffix) : nullptr;
   });
 }
@@ -192,7 +192,8 @@ void Trainer::set_answers(Executor& e, const std::vector<Example>& rows, const B
     const std::span<int64_t> labels = e.input("labels" + suffix).span<int64_t>();
     std::ranges::fill(labels, kNoLabel);
     for (size_t r = 0; r < batch.size(); ++r) {
-      const auto begin = static_cast<int64_t>(r) * (virtual_tokens_ + length) + virtual_tokens_;
+      const auto begin =
+          static_cast<int64_t>(r) * (front_.virtual_tokens + length) + front_.virtual_tokens;
       std::ranges::copy(rows[batch[r]].next, labels.begin() + begin);
     }
     return;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "autograd/executor.h"
+#include "models/batch.h"
 #include "models/model.h"
 #include "peft/method.h"
 #include "train/checkpoint.h"
@@ -133,7 +134,7 @@ class Trainer {
   const peft::Method& method_;
   Json config_, first_config_;  // of the present stage, of the first
   TrainOptions options_;
-  int64_t virtual_tokens_ = 0;
+  InFront front_;  // of every text
   peft::Adapted adapted_;
   ParamStore store_;
   Progress progress_;

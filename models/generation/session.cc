@@ -77,7 +77,7 @@ std::span<float> DecodingSession::start(const std::vector<std::vector<int64_t>>&
   }
   Executor& fill = *fill_;
   fill_inputs(
-      config_, texts, longest, v,
+      config_, texts, longest, {v, model_.first_position},
       [&](const std::string& name) { return fill.has_input(name) ? &fill.input(name) : nullptr; },
       Side::left);
   const int64_t* const mask = fill.input("attention_mask").data<int64_t>();
@@ -88,11 +88,6 @@ std::span<float> DecodingSession::start(const std::vector<std::vector<int64_t>>&
       visible_[static_cast<size_t>(r * capacity_ + t)] = mask[r * T + t];
       positions_[static_cast<size_t>(r)] += mask[r * T + t];
     }
-  }
-  if (fill.has_input("position_ids")) {
-    Tensor& positions = fill.input("position_ids");
-    for (int64_t i = 0; i < positions.elements(); ++i)
-      positions.data<int64_t>()[i] += model_.first_position;
   }
   columns_ = T;
   fill.run();

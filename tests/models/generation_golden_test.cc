@@ -41,7 +41,7 @@ Tokens without_cache(const ModelConfig& config, ParamStore& store, Tokens text, 
     Inputs inputs;
     for (const std::string& name : graph.input_names()) inputs[name] = Tensor(DType::i64, {1, T});
     const TokenRow row{text, {}};
-    fill_inputs(config, {&row, 1}, T, 0, [&](const std::string& name) {
+    fill_inputs(config, {&row, 1}, T, {}, [&](const std::string& name) {
       return inputs.contains(name) ? &inputs.at(name) : nullptr;
     });
     const Tensor logits = evaluate(graph, inputs, store).outputs.at("logits");

@@ -103,7 +103,7 @@ class BeamSearchTest : public ::testing::Test {
     for (const std::string& name : graph.input_names()) inputs[name] = Tensor(DType::i64, {B, T});
     std::vector<TokenRow> rows;
     for (const Tokens& text : texts) rows.push_back({text, {}});
-    fill_inputs(config_, rows, T, 0, [&](const std::string& name) {
+    fill_inputs(config_, rows, T, {}, [&](const std::string& name) {
       return inputs.contains(name) ? &inputs.at(name) : nullptr;
     });
     const Tensor logits = evaluate(graph, inputs, store_).outputs.at("logits");

@@ -338,7 +338,7 @@ TEST(ModelFile, TokensBeyondTheModelsTablesAreRefused) {
   };
   auto error = [&](std::vector<int64_t> ids, std::vector<int64_t> types) {
     const TokenRow row{ids, types};
-    return error_of<UsageError>([&] { fill_inputs(config, std::span(&row, 1), 2, 0, input); });
+    return error_of<UsageError>([&] { fill_inputs(config, std::span(&row, 1), 2, {}, input); });
   };
   EXPECT_EQ(error({1, 2}, {0, 1}), "");
   expect_parts(error({1, 97}, {0, 1}), {"token id 97", "vocab_size of 97", "belong together"});

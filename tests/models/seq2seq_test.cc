@@ -23,7 +23,7 @@ struct Batch {
       const Type& type = graph.type(graph.input(name));
       if (type.dtype == DType::i64) inputs.emplace(name, Tensor(type.dtype, type.shape));
     }
-    fill_inputs(config, rows, length, 0, [&](const std::string& name) {
+    fill_inputs(config, rows, length, {}, [&](const std::string& name) {
       const auto it = inputs.find(name);
       return it == inputs.end() ? nullptr : &it->second;
     });

@@ -121,7 +121,7 @@ struct Step {
         rows.push_back({row, {}});
         inputs.at("labels" + suffix).data<int64_t>()[r] = r;
       }
-      fill_inputs(config, rows, kLength, virtual_tokens, [&](const std::string& name) {
+      fill_inputs(config, rows, kLength, {virtual_tokens, 0}, [&](const std::string& name) {
         const auto it = inputs.find(name + suffix);
         return it == inputs.end() ? nullptr : &it->second;
       });

@@ -226,10 +226,11 @@ TEST(Trainer, LanguageLossesAreThoseOfTheLogits) {
       for (const std::string& input : graph.input_names())
         inputs[input] = Tensor(DType::i64, graph.type(graph.input(input)).shape);
       const TokenRow row{.ids = x.ids};
-      fill_inputs(model, {&row, 1}, length, virtual_tokens, [&](const std::string& input) {
-        const auto it = inputs.find(input);
-        return it == inputs.end() ? nullptr : &it->second;
-      });
+      fill_inputs(model, {&row, 1}, length, {virtual_tokens, peft::position_shift(method, config)},
+                  [&](const std::string& input) {
+                    const auto it = inputs.find(input);
+                    return it == inputs.end() ? nullptr : &it->second;
+                  });
       const Tensor logits = evaluate(graph, inputs, trainer.params()).outputs.at("logits");
       double row_nats = 0;
       for (int64_t t = 0; t < length; ++t) {
