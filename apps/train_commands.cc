@@ -188,6 +188,8 @@ void run_compare(const Compare& o) {
   const std::vector<const peft::Method*> methods = methods_of(o.methods);
   const ModelConfig model = load_config(o.model);
   const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
+  // A method that does not fit the model says so before the first one has been trained.
+  for (const peft::Method* m : methods) Trainer(model, task, *m, Json::object(), o.train);
   make_folders(o.output);
   Comparison all = comparison_of(task, o.train);
   measure_base(o, model, task, all);
