@@ -28,18 +28,33 @@ Value ModelBuilder::join_heads(Value context) {
   return context;
 }
 
+Value ModelBuilder::cache(const char* name, const Shape& shape) {
+  return b.param({.name = fmt::format("cache.{}.{}", b.layer, name),
+                  .type = {DType::f32, shape},
+                  .kind = Param::Kind::state,
+                  .init = Init::zeros()});
+}
+
 Value ModelBuilder::cached(const char* name, Value x) {
   const Shape s = b.shape(x);
-  const Param cache = {.name = fmt::format("cache.{}.{}", b.layer, name),
-                       .type = {DType::f32, {s[0], o.cache.capacity, s[2], s[3]}},
-                       .kind = Param::Kind::state,
-                       .init = Init::zeros()};
   const Value column = o.cache.use == CacheOptions::Use::fill
                            ? b.constant(0, {}, DType::i64)
                            : b.input("cache_column", DType::i64, {});
-  const Value after = ops::write_rows(b, b.param(cache), x, column);
-  b.assign(cache.name, after);
+  const Value before = cache(name, {s[0], o.cache.capacity, s[2], s[3]});
+  const Value after = ops::write_rows(b, before, x, column);
+  b.assign(fmt::format("cache.{}.{}", b.layer, name), after);
   return after;
+}
+
+Value ModelBuilder::kept(const char* name, const std::function<Value()>& x) {
+  if (o.cache.use == CacheOptions::Use::extend)
+    return cache(name, {o.batch, o.length, c.kv_heads, c.head_size});
+  const Value made = x();
+  if (o.cache.use == CacheOptions::Use::fill) {
+    cache(name, b.shape(made));
+    b.assign(fmt::format("cache.{}.{}", b.layer, name), made);
+  }
+  return made;
 }
 
 Value ModelBuilder::causal_attention(Value q, Value k, Value v) {

@@ -2,6 +2,7 @@
 // families.cc and one file for each.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string_view>
 
@@ -43,6 +44,10 @@ class ModelBuilder {
   // A decoder's: causal, within the layer's window, at the config's scale and soft cap, through the
   // cache if there is one. q [B, T, H, D]; k, v [B, T, Hk, D].
   Value causal_attention(Value q, Value k, Value v);
+  // The columns of the current layer's cache NAME with x [B, T, H, D] among them.
+  Value cached(const char* name, Value x);
+  // Keys or values of an encoder's output, made once per text: x() is kept, or is what was kept.
+  Value kept(const char* name, const std::function<Value()>& x);
   Value rope(Value x);  // [B, T, H, D] rotated by the positions
   // Output hidden/i, or STACK_hidden/i where there are two, if hidden states are asked for.
   void hidden(int64_t i, Value x, std::string_view stack = {});
@@ -64,8 +69,7 @@ class ModelBuilder {
   const std::string& table() const { return table_; }
 
  private:
-  // The cache of the current layer with x written into it.
-  Value cached(const char* name, Value x);
+  Value cache(const char* name, const Shape& shape);
 
   std::string table_;
 };

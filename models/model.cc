@@ -80,7 +80,10 @@ Value body(ModelBuilder& m) {
   const Family& family = *m.c.family;
   if (family.decode == nullptr) return family.body(m);
   Value encoded;
-  if (m.o.part == Part::decoder) {
+  const bool in_cache = m.o.cache.use == CacheOptions::Use::extend;
+  if (in_cache) {
+    return family.decode(m, {});  // what it reads of the encoder was kept
+  } else if (m.o.part == Part::decoder) {
     encoded = m.b.input("encoder_last", DType::f32, {m.o.batch, m.o.length, m.c.hidden});
   } else {
     encoded = family.body(m);

@@ -34,7 +34,8 @@ struct CacheOptions {
     fill,    // the given tokens are columns 0 .. T - 1
     extend,  // one token per row: the column that the input cache_column (i64 scalar) names. It
              // sees the columns where the input cache_mask, i64 [B, capacity], is not 0; layers
-             // with a window those of cache_window_mask.
+             // with a window those of cache_window_mask. A decoder with an encoder reads what
+             // `fill` kept of the encoder's output: cache.LAYER.cross_key and .cross_value.
   };
   Use use = Use::none;
   int64_t capacity = 0;  // columns

@@ -44,16 +44,27 @@ Value count(Builder& b, int64_t n) {
   return ops::add_scalar(b, ops::cumsum(b, b.constant(1, {n}), 0), -1);
 }
 
+// How far each key lies from each query, [1, T, S]. Over a cache the one query stands at its
+// column.
+Value distances(ModelBuilder& m, int64_t length) {
+  Builder& b = m.b;
+  if (m.o.cache.use == CacheOptions::Use::extend) {
+    const int64_t columns = m.o.cache.capacity;
+    const Value query = ops::cast(b, b.input("cache_column", DType::i64, {}), DType::f32);
+    return ops::sub(b, ops::reshape(b, count(b, columns), {1, 1, columns}), query);
+  }
+  const Value position = count(b, length);
+  return ops::sub(b, ops::reshape(b, position, {1, 1, length}),
+                  ops::reshape(b, position, {1, length, 1}));
+}
+
 // What is added to the scores [B, H, T, S] of every block of a stack, by how far a key lies from
 // the query: [1, H, T, S]. The table stands in the first block.
-Value relative_bias(ModelBuilder& m, int64_t length, bool causal) {
+Value relative_bias(ModelBuilder& m, int64_t length, bool decoder) {
   Builder& b = m.b;
   const auto scope = b.scope("block.0.layer.0.SelfAttention");
-  const Value position = count(b, length);
-  const Value distance = ops::sub(b, ops::reshape(b, position, {1, 1, length}),
-                                  ops::reshape(b, position, {1, length, 1}));
-  const Value bucket = ops::t5_bucket(b, ops::cast(b, distance, DType::i64),
-                                      {.bidirectional = !causal,
+  const Value bucket = ops::t5_bucket(b, ops::cast(b, distances(m, length), DType::i64),
+                                      {.bidirectional = !decoder,
                                        .num_buckets = m.c.relative_buckets,
                                        .max_distance = m.c.relative_distance});
   const Value rows =
@@ -67,20 +78,45 @@ Value projection(ModelBuilder& m, Value x, const char* name, Role role) {
   return m.split_heads(y, m.c.heads, m.c.head_size);
 }
 
-// Attn(N(x)); keys and values are those of `memory` where there is one, else of N(x).
-Value attention(ModelBuilder& m, Value x, Value memory, const char* name, Value bias, Value keep,
-                bool causal) {
+// Attn(N(x)) among the tokens of a stack. A decoder's goes through the cache if there is one.
+Value self_attention(ModelBuilder& m, Value x, Value bias, bool decoder) {
+  using Use = CacheOptions::Use;
   Builder& b = m.b;
   x = norm(m, x, "layer_norm");
-  const auto scope = b.scope(name);
-  if (!memory.valid()) memory = x;
+  const auto scope = b.scope("SelfAttention");
   const Value q = projection(m, x, "q", Role::attention_query);
-  const Value k = projection(m, memory, "k", Role::attention_key);
-  const Value v = projection(m, memory, "v", Role::attention_value);
+  Value k = projection(m, x, "k", Role::attention_key);
+  Value v = projection(m, x, "v", Role::attention_value);
   AttentionAttrs attrs;
   attrs.scale = m.c.attention_scale;
-  attrs.causal = causal;
+  attrs.causal = decoder;
+  Value keep = decoder ? Value{} : m.mask();
+  if (decoder && m.o.cache.use == Use::fill) {
+    m.cached("key", k);
+    m.cached("value", v);
+  } else if (decoder && m.o.cache.use == Use::extend) {
+    k = m.cached("key", k);
+    v = m.cached("value", v);
+    attrs.causal = false;
+    keep = b.input("cache_mask", DType::i64, {m.o.batch, m.o.cache.capacity});
+  }
   const Value context = m.join_heads(ops::attention(b, q, k, v, bias, keep, attrs));
+  return nn::linear(b, context, "o", m.c.hidden, false);
+}
+
+// Attn(N(x)) over the encoder's output, whose keys and values are made once for a text.
+Value cross_attention(ModelBuilder& m, Value x, Value memory) {
+  Builder& b = m.b;
+  x = norm(m, x, "layer_norm");
+  const auto scope = b.scope("EncDecAttention");
+  const Value q = projection(m, x, "q", Role::attention_query);
+  const Value k =
+      m.kept("cross_key", [&] { return projection(m, memory, "k", Role::attention_key); });
+  const Value v =
+      m.kept("cross_value", [&] { return projection(m, memory, "v", Role::attention_value); });
+  AttentionAttrs attrs;
+  attrs.scale = m.c.attention_scale;
+  const Value context = m.join_heads(ops::attention(b, q, k, v, {}, m.mask(), attrs));
   return nn::linear(b, context, "o", m.c.hidden, false);
 }
 
@@ -106,20 +142,18 @@ Value feed_forward(ModelBuilder& m, Value x) {
 }
 
 // x1 = x + SelfAttn(N(x)); x2 = x1 + CrossAttn(N(x1), memory), in a decoder; y = x2 + FFN(N(x2))
-Value block(ModelBuilder& m, Value x, Value memory, Value bias) {
+Value block(ModelBuilder& m, Value x, Value memory, Value bias, bool decoder) {
   Builder& b = m.b;
-  const bool decoder = memory.valid();
   b.mark(Role::block_input, x);
   {
     const auto layer = b.scope("layer.0");
-    const Value keep = decoder ? Value{} : m.mask();
-    const Value y = attention(m, x, {}, "SelfAttention", bias, keep, decoder);
+    const Value y = self_attention(m, x, bias, decoder);
     b.mark(Role::attention_block_output, y);
     x = ops::add(b, x, y);
   }
   if (decoder) {
     const auto layer = b.scope("layer.1");
-    x = ops::add(b, x, attention(m, x, memory, "EncDecAttention", {}, m.mask(), false));
+    x = ops::add(b, x, cross_attention(m, x, memory));
   }
   b.mark(Role::attention_output, x);
   const auto layer = b.scope(decoder ? "layer.2" : "layer.1");
@@ -131,9 +165,8 @@ Value block(ModelBuilder& m, Value x, Value memory, Value bias) {
 }
 
 // Embedded tokens down to the normed last states. Blocks are counted through both stacks.
-Value stack(ModelBuilder& m, Value ids, Value memory) {
+Value stack(ModelBuilder& m, Value ids, Value memory, bool decoder) {
   Builder& b = m.b;
-  const bool decoder = memory.valid();
   const char* const name = decoder ? "decoder" : "encoder";
   Value x = m.token_embeddings("shared", ids);
   b.mark(Role::embedding_output, x);
@@ -144,7 +177,7 @@ Value stack(ModelBuilder& m, Value ids, Value memory) {
     m.hidden(i, x, name);
     const auto place = b.scope(fmt::format("block.{}", i));
     b.layer = static_cast<int>(decoder ? m.c.layers + i : i);
-    x = block(m, x, memory, bias);
+    x = block(m, x, memory, bias, decoder);
   }
   b.layer = -1;
   x = norm(m, x, "final_layer_norm");
@@ -152,10 +185,10 @@ Value stack(ModelBuilder& m, Value ids, Value memory) {
   return x;
 }
 
-Value encode(ModelBuilder& m) { return stack(m, m.token_ids(), {}); }
+Value encode(ModelBuilder& m) { return stack(m, m.token_ids(), {}, false); }
 
 Value decode(ModelBuilder& m, Value encoder_last) {
-  return stack(m, m.decoder_token_ids(), encoder_last);
+  return stack(m, m.decoder_token_ids(), encoder_last, true);
 }
 
 Value classify(ModelBuilder& m, Value x) {

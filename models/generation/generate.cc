@@ -22,7 +22,8 @@ std::vector<Tokens> token_by_token(DecodingSession& session, const std::vector<T
                                    const GenerationOptions& o, const TokenListener& listener) {
   Sampler sampler(o.sampling);
   const size_t rows = prompts.size();
-  std::vector<Tokens> texts = prompts, fresh(rows);
+  std::vector<Tokens> texts, fresh(rows);
+  for (const Tokens& prompt : prompts) texts.push_back(session.beginning(prompt));
   std::vector<bool> done(rows, false);
   Tokens next(rows);
   std::span<float> logits = session.start(prompts, o.max_new_tokens);
@@ -45,7 +46,7 @@ std::vector<Tokens> token_by_token(DecodingSession& session, const std::vector<T
 // ---- beam search, as transformers does it without early stopping
 
 struct Beam {
-  Tokens text;       // prompt and new tokens
+  Tokens text;       // from its beginning on
   double score = 0;  // sum of log probabilities
 };
 
@@ -53,13 +54,15 @@ class BeamSearch {
  public:
   BeamSearch(DecodingSession& session, const GenerationOptions& o,
              const std::vector<Tokens>& prompts)
-      : session_(session), o_(o), prompts_(prompts), groups_(prompts.size()) {}
+      : session_(session), o_(o), prompts_(prompts), groups_(prompts.size()) {
+    for (const Tokens& prompt : prompts) begun_.push_back(session.beginning(prompt));
+  }
 
   std::vector<Tokens> run() {
     std::vector<Tokens> repeated;
     for (size_t p = 0; p < prompts_.size(); ++p) {
       for (int64_t b = 0; b < o_.beams; ++b) repeated.push_back(prompts_[p]);
-      groups_[p].running.push_back({prompts_[p], 0});
+      groups_[p].running.push_back({begun_[p], 0});
     }
     std::span<float> logits = session_.start(repeated, o_.max_new_tokens);
     for (int64_t step = 0; step < o_.max_new_tokens; ++step) {
@@ -110,7 +113,7 @@ class BeamSearch {
         }
       }
       group.running = std::move(running);
-      const size_t length = group.running[0].text.size() - prompts_[p].size();
+      const size_t length = group.running[0].text.size() - begun_[p].size();
       group.done = static_cast<int64_t>(group.finished.size()) == o_.beams &&
                    worst(group, p) >= normalized(group.running[0].score, length);
     }
@@ -161,7 +164,7 @@ class BeamSearch {
   }
 
   double score_of(const Beam& beam, size_t p) const {
-    return normalized(beam.score, beam.text.size() - prompts_[p].size());
+    return normalized(beam.score, beam.text.size() - begun_[p].size());
   }
   double worst(const Group& group, size_t p) const {
     double least = score_of(group.finished[0], p);
@@ -185,12 +188,13 @@ class BeamSearch {
       for (const Beam& beam : running) finish(p, beam);
     }
     const Tokens& text = group.finished[0].text;
-    return {text.begin() + static_cast<int64_t>(prompts_[p].size()), text.end()};
+    return {text.begin() + static_cast<int64_t>(begun_[p].size()), text.end()};
   }
 
   DecodingSession& session_;
   const GenerationOptions& o_;
   const std::vector<Tokens>& prompts_;
+  std::vector<Tokens> begun_;  // what the texts begin with
   std::vector<Group> groups_;
 };
 

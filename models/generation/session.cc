@@ -31,8 +31,20 @@ void DecodingSession::prepare_cache(const Graph& graph) {
   }
 }
 
+bool DecodingSession::two_stacks() const { return config_.family->decode != nullptr; }
+
+std::vector<int64_t> DecodingSession::beginning(const std::vector<int64_t>& prompt) const {
+  if (!two_stacks()) return prompt;
+  return {std::max<int64_t>(config_.decoder_start_id, 0)};
+}
+
 std::unique_ptr<Executor> DecodingSession::program(CacheOptions::Use use, int64_t tokens) {
   ModelOptions options = {.batch = rows_, .length = tokens, .head = Head::causal_lm};
+  if (two_stacks()) {
+    options.length = fill_columns_;
+    options.target_length = 1;
+    options.head = Head::seq2seq_lm;
+  }
   options.cache = {use, capacity_};
   options.last_logits = true;
   const Graph graph = model_.build(options);
@@ -56,6 +68,7 @@ std::span<float> DecodingSession::start(const std::vector<std::vector<int64_t>>&
     longest = std::max(longest, static_cast<int64_t>(prompt.size()));
   }
   const int64_t v = model_.virtual_tokens, T = longest + v;
+  const int64_t begun = two_stacks() ? 1 : T;  // columns of the decoder
   if (const int64_t most = longest_row(config_); T + model_.first_position + new_tokens > most) {
     throw UsageError(
         "a prompt of {} tokens and {} new ones do not fit into the model's {} positions; shorten "
@@ -63,7 +76,7 @@ std::span<float> DecodingSession::start(const std::vector<std::vector<int64_t>>&
         T + model_.first_position, new_tokens, most);
   }
   const auto rows = static_cast<int64_t>(prompts.size());
-  if (const int64_t capacity = rounded_up(T + new_tokens, kCapacityStep);
+  if (const int64_t capacity = rounded_up(begun + new_tokens, kCapacityStep);
       rows != rows_ || capacity != capacity_) {
     rows_ = rows;
     capacity_ = capacity;
@@ -72,24 +85,35 @@ std::span<float> DecodingSession::start(const std::vector<std::vector<int64_t>>&
     extend_.reset();
   }
   if (fill_ == nullptr || fill_columns_ != T) {
-    fill_ = program(CacheOptions::Use::fill, longest);
     fill_columns_ = T;
+    // What is kept of an encoder has the length of its text.
+    if (two_stacks()) {
+      caches_.clear();
+      extend_.reset();
+    }
+    fill_ = program(CacheOptions::Use::fill, longest);
   }
   Executor& fill = *fill_;
   fill_inputs(
       config_, texts, longest, {v, model_.first_position},
       [&](const std::string& name) { return fill.has_input(name) ? &fill.input(name) : nullptr; },
-      Side::left);
-  const int64_t* const mask = fill.input("attention_mask").data<int64_t>();
+      two_stacks() ? Side::right : Side::left);
+  const Tensor& mask = fill.input("attention_mask");
   visible_.assign(static_cast<size_t>(rows_ * capacity_), 0);
   positions_.assign(static_cast<size_t>(rows_), 0);
   for (int64_t r = 0; r < rows_; ++r) {
-    for (int64_t t = 0; t < T; ++t) {
-      visible_[static_cast<size_t>(r * capacity_ + t)] = mask[r * T + t];
-      positions_[static_cast<size_t>(r)] += mask[r * T + t];
+    for (int64_t t = 0; t < begun; ++t) {
+      const int64_t shown = two_stacks() ? 1 : mask.data<int64_t>()[r * T + t];
+      visible_[static_cast<size_t>(r * capacity_ + t)] = shown;
+      positions_[static_cast<size_t>(r)] += shown;
     }
   }
-  columns_ = T;
+  if (two_stacks()) {
+    encoder_mask_ = mask.clone();
+    std::ranges::fill(fill.input("decoder_input_ids").span<int64_t>(),
+                      std::max<int64_t>(config_.decoder_start_id, 0));
+  }
+  columns_ = begun;
   fill.run();
   return take_logits(fill);
 }
@@ -98,7 +122,9 @@ std::span<float> DecodingSession::extend(std::span<const int64_t> tokens) {
   GRAFT_DCHECK(static_cast<int64_t>(tokens.size()) == rows_ && columns_ < capacity_);
   if (extend_ == nullptr) extend_ = program(CacheOptions::Use::extend, 1);
   Executor& step = *extend_;
-  std::ranges::copy(tokens, step.input("input_ids").data<int64_t>());
+  std::ranges::copy(tokens,
+                    step.input(two_stacks() ? "decoder_input_ids" : "input_ids").data<int64_t>());
+  if (two_stacks()) step.set_input("attention_mask", encoder_mask_);
   step.input("cache_column").data<int64_t>()[0] = columns_;
   for (int64_t r = 0; r < rows_; ++r) {
     visible_[static_cast<size_t>(r * capacity_ + columns_)] = 1;

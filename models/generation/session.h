@@ -31,6 +31,8 @@ class DecodingSession {
 
   int64_t vocab() const { return config_.vocab; }
   int64_t rows() const { return rows_; }
+  // What a text that grows begins with: the prompt, or a decoder's start token.
+  std::vector<int64_t> beginning(const std::vector<int64_t>& prompt) const;
 
   // Begins anew with these prompts, room for `new_tokens` more each. Returns logits [rows, V] of
   // the next token, valid (and free to be changed) until the next call. Throws UsageError for an
@@ -45,6 +47,7 @@ class DecodingSession {
   std::unique_ptr<Executor> program(CacheOptions::Use use, int64_t tokens);
   std::span<float> take_logits(Executor& executor);
   void prepare_cache(const Graph& graph);
+  bool two_stacks() const;
 
   const ModelConfig& config_;
   ParamStore& store_;
@@ -55,6 +58,7 @@ class DecodingSession {
   std::vector<std::string> caches_;  // names of state parameters
   std::vector<int64_t> visible_;     // [rows, capacity]: what each row may see
   std::vector<int64_t> positions_;   // [rows]: of the next token
+  Tensor encoder_mask_;              // [rows, length] of the prompts, where they have a stack
   std::vector<float> logits_;
 };
 

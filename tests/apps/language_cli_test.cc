@@ -95,6 +95,44 @@ TEST_F(LanguageCli, FromScratchThenAdapted) {
   EXPECT_NEAR(perplexity(folded.json()), perplexity(with.json()), 1e-4 * perplexity(with.json()));
 }
 
+TEST_F(LanguageCli, GeneratesWithAdaptersAndMerged) {
+  begin();
+  const std::string base = "--steps 30 --lr 1e-2 --method full --from-scratch --output ";
+  ASSERT_EQ(graft(tune("start", "animals", base + (dir / "base"))).status, 0);
+  for (const char* method : {"lora", "prompt_tuning", "prefix_tuning"}) {
+    const std::string rest = fmt::format("--method {} --steps 10 --output ", method);
+    ASSERT_EQ(graft(tune("base", "food", rest + (dir / method))).status, 0) << method;
+  }
+  const auto generate = [&](const std::string& rest) {
+    const Result r = graft("generate --json --max-new-tokens 12 --prompt 'the old' --model " +
+                               (dir / "base") + " " + rest,
+                           Streams::out);
+    EXPECT_EQ(r.status, 0) << r.output;
+    return r.json();
+  };
+  const Json plain = generate("");
+  EXPECT_NE(plain.at("text").get<std::string>().find("cat"), std::string::npos) << plain;
+  EXPECT_EQ(generate("--temperature 1 --seed 4").at("tokens"),
+            generate("--temperature 1 --seed 4").at("tokens"));
+  // Up to the stop text, without it.
+  const std::string cut = generate("--stop ' saw'").at("text");
+  EXPECT_EQ(plain.at("text").get<std::string>().substr(0, cut.size()), cut);
+  EXPECT_EQ(cut.find(" saw"), std::string::npos);
+  const Json two = generate("--prompt 'bread and'");
+  EXPECT_EQ(two.at("rows").at(0).at("tokens"), plain.at("tokens"));
+  for (const char* method : {"lora", "prompt_tuning", "prefix_tuning"})
+    EXPECT_GE(generate(std::string("--adapter ") + (dir / method)).at("tokens").size(), 1u);
+  ASSERT_EQ(graft("merge --model " + (dir / "base") + " --adapter " + (dir / "lora") +
+                  " --output " + (dir / "merged"))
+                .status,
+            0);
+  const Result merged =
+      graft("generate --json --max-new-tokens 12 --prompt 'the old' --model " + (dir / "merged"),
+            Streams::out);
+  EXPECT_EQ(merged.json().at("tokens"), generate("--adapter " + (dir / "lora")).at("tokens"));
+  EXPECT_EQ(graft("generate --model " + (dir / "base")).status, 2);
+}
+
 TEST_F(LanguageCli, CompareShowsGainAndForgetting) {
   begin();
   ASSERT_EQ(
