@@ -51,7 +51,7 @@ class RowText {
       }
     }
     if (end <= shown_) return {};
-    const std::string part = text_.substr(shown_, end - shown_);
+    std::string part = text_.substr(shown_, end - shown_);
     shown_ = end;
     return part;
   }

@@ -19,14 +19,17 @@ struct Window {
 };
 constexpr int kWeightBits = 22;
 
+// To the next integer, halves up, as Pillow does for what is positive.
+int64_t rounded(double x) { return static_cast<int64_t>(std::floor(x + 0.5)); }
+
 std::vector<Window> windows(int64_t from, int64_t to) {
   const double scale = static_cast<double>(from) / static_cast<double>(to);
   const double support = std::max(scale, 1.0);  // half the base of the triangle
   std::vector<Window> all;
   for (int64_t i = 0; i < to; ++i) {
     const double centre = (static_cast<double>(i) + 0.5) * scale;
-    const auto first = std::max<int64_t>(static_cast<int64_t>(centre - support + 0.5), 0);
-    const auto last = std::min(static_cast<int64_t>(centre + support + 0.5), from);
+    const auto first = std::max<int64_t>(rounded(centre - support), 0);
+    const auto last = std::min(rounded(centre + support), from);
     std::vector<double> triangle;
     double sum = 0;
     for (int64_t x = first; x < last; ++x) {
@@ -36,7 +39,7 @@ std::vector<Window> windows(int64_t from, int64_t to) {
     }
     Window window{first, {}};
     for (const double w : triangle)
-      window.weights.push_back(static_cast<int32_t>(0.5 + w * (1 / sum) * (1 << kWeightBits)));
+      window.weights.push_back(static_cast<int32_t>(rounded(w * (1 / sum) * (1 << kWeightBits))));
     all.push_back(std::move(window));
   }
   return all;

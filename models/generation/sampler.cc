@@ -28,8 +28,7 @@ void penalize_repetition(std::span<float> logits, std::span<const int64_t> text,
   // Once each, however often a token stands there.
   std::vector<int64_t> seen(text.begin(), text.end());
   std::ranges::sort(seen);
-  const auto repeated = std::ranges::unique(seen);
-  seen.erase(repeated.begin(), repeated.end());
+  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
   for (const int64_t id : seen) {
     float& x = logits[static_cast<size_t>(id)];
     x = static_cast<float>(x < 0 ? x * penalty : x / penalty);

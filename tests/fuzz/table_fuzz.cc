@@ -20,8 +20,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     const Task task = make_task("rows", rows, rows, {}, *tokenizer, {.max_length = 8});
     for (const Example& x : task.train) {
-      const bool known =
-          task.kind == TaskKind::regression ? std::abs(x.target) <= 1 : x.label >= 0 && x.label < task.classes;
+      const bool known = task.kind == TaskKind::regression ? std::abs(x.target) <= 1
+                                                           : x.label >= 0 && x.label < task.classes;
       fuzz::expect(known, "labels are of the classes, targets fractions of the largest");
     }
     epoch_batches(task.train, 4, 0, 0);

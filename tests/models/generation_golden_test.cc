@@ -56,10 +56,15 @@ Tokens without_cache(const ModelConfig& config, ParamStore& store, const Tokens&
   return fresh;
 }
 
-// The new tokens of a row that the reference pads after its end.
-Tokens until_end(const Tokens& ids, int64_t eos) {
-  const auto end = std::ranges::find(ids, eos);
-  return {ids.begin(), end == ids.end() ? end : end + 1};
+// The new tokens of each row; the reference pads a row behind its end.
+std::vector<Tokens> until_ends(const Json& rows, const Tokens& eos) {
+  std::vector<Tokens> all;
+  for (const Json& row : rows) {
+    const auto ids = row.get<Tokens>();
+    const auto end = std::ranges::find_first_of(ids, eos);
+    all.emplace_back(ids.begin(), end == ids.end() ? end : end + 1);
+  }
+  return all;
 }
 
 TEST(GoldenGeneration, GreedyTokens) {
@@ -81,16 +86,17 @@ TEST(GoldenGeneration, GreedyTokens) {
           config, store, {.build = [&](const ModelOptions& o) { return build_model(config, o); }});
       const Json& g = c.at("generation");
       const auto n = g.at("new_tokens").get<int64_t>();
-      const auto want = g.at("ids").get<std::vector<Tokens>>();
-      const std::vector<Tokens> prompts = prompts_of(data, name);
-      EXPECT_EQ(generate(session, prompts, {.max_new_tokens = n}), want);
-      for (size_t r = 0; r < prompts.size(); ++r)
-        EXPECT_EQ(without_cache(config, store, prompts[r], n), want[r]) << "row " << r;
+      const std::vector<Tokens> want = until_ends(g.at("ids"), config.eos_ids),
+                                prompts = prompts_of(data, name);
+      EXPECT_EQ(generate(session, prompts, {.max_new_tokens = n, .eos_ids = config.eos_ids}), want);
+      for (size_t r = 0; r < prompts.size(); ++r) {
+        const auto count = static_cast<int64_t>(want[r].size());
+        EXPECT_EQ(without_cache(config, store, prompts[r], count), want[r]) << "row " << r;
+      }
       const Json& stop = g.at("with_eos");
-      const auto eos = stop.at("eos_token_id").get<int64_t>();
-      std::vector<Tokens> ended;
-      for (const Json& ids : stop.at("ids")) ended.push_back(until_end(ids.get<Tokens>(), eos));
-      EXPECT_EQ(generate(session, prompts, {.max_new_tokens = n, .eos_ids = {eos}}), ended);
+      const Tokens eos = {stop.at("eos_token_id").get<int64_t>()};
+      EXPECT_EQ(generate(session, prompts, {.max_new_tokens = n, .eos_ids = eos}),
+                until_ends(stop.at("ids"), eos));
       ++cases;
     }
   }
