@@ -24,8 +24,8 @@ std::string folder_of(const std::string& kind) { return golden_dir() + "/tokeniz
 
 std::vector<std::string> golden_texts(const std::string& kind) {
   std::vector<std::string> texts;
-  for (const Json& c : parse_json_file(folder_of(kind) + "/encodings.json").at("cases"))
-    texts.push_back(c.at("text").get<std::string>());
+  const Json encodings = parse_json_file(folder_of(kind) + "/encodings.json");
+  for (const Json& c : encodings.at("cases")) texts.push_back(c.at("text").get<std::string>());
   return texts;
 }
 
