@@ -189,12 +189,7 @@ Value body(ModelBuilder& m) {
   Value x = embeddings(m);
   const auto scope = m.b.scope("encoder");
   const Distances d = distances(m);
-  for (int64_t i = 0; i < m.c.layers; ++i) {
-    m.hidden(i, x);
-    const auto layer = m.b.scope(fmt::format("layer.{}", i));
-    m.b.layer = static_cast<int>(i);
-    x = block(m, x, d);
-  }
+  x = m.blocks(x, "layer", [&](Value v) { return block(m, v, d); });
   m.hidden(m.c.layers, x);
   return x;
 }

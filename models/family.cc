@@ -89,6 +89,17 @@ Value ModelBuilder::rope(Value x) {
   return ops::rope(b, x, positions(), attrs);
 }
 
+Value ModelBuilder::blocks(Value x, std::string_view name,
+                           const std::function<Value(Value)>& block) {
+  for (int64_t i = 0; i < c.layers; ++i) {
+    hidden(i, x);
+    const auto layer = b.scope(fmt::format("{}.{}", name, i));
+    b.layer = static_cast<int>(i);
+    x = block(x);
+  }
+  return x;
+}
+
 void ModelBuilder::hidden(int64_t i, Value x, std::string_view stack) {
   if (o.hidden_states)
     b.output(fmt::format("{}{}hidden/{}", stack, stack.empty() ? "" : "_", i), x);

@@ -49,6 +49,8 @@ class ModelBuilder {
   // Keys or values of an encoder's output, made once per text: x() is kept, or is what was kept.
   Value kept(const char* name, const std::function<Value()>& x);
   Value rope(Value x);  // [B, T, H, D] rotated by the positions
+  // x = block(x) for every layer, below the scope NAME.i; hidden/i is what block i reads.
+  Value blocks(Value x, std::string_view name, const std::function<Value(Value)>& block);
   // Output hidden/i, or STACK_hidden/i where there are two, if hidden states are asked for.
   void hidden(int64_t i, Value x, std::string_view stack = {});
 

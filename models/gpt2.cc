@@ -70,12 +70,7 @@ Value body(ModelBuilder& m) {
   Value x = m.token_embeddings("wte");
   x = ops::add(b, x, nn::embedding(b, m.positions(), "wpe", m.c.max_positions, m.c.hidden));
   b.mark(Role::embedding_output, x);
-  for (int64_t i = 0; i < m.c.layers; ++i) {
-    m.hidden(i, x);
-    const auto layer = b.scope(fmt::format("h.{}", i));
-    b.layer = static_cast<int>(i);
-    x = block(m, x);
-  }
+  x = m.blocks(x, "h", [&](Value v) { return block(m, v); });
   x = nn::layer_norm(b, x, "ln_f", m.c.norm_eps);
   m.hidden(m.c.layers, x);
   return x;

@@ -80,12 +80,7 @@ Value body(ModelBuilder& m) {
   Builder& b = m.b;
   Value x = m.token_embeddings("embed_in");
   b.mark(Role::embedding_output, x);
-  for (int64_t i = 0; i < m.c.layers; ++i) {
-    m.hidden(i, x);
-    const auto layer = b.scope(fmt::format("layers.{}", i));
-    b.layer = static_cast<int>(i);
-    x = block(m, x);
-  }
+  x = m.blocks(x, "layers", [&](Value v) { return block(m, v); });
   x = nn::layer_norm(b, x, "final_layer_norm", m.c.norm_eps);
   m.hidden(m.c.layers, x);
   return x;

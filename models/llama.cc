@@ -177,12 +177,7 @@ Value body(ModelBuilder& m) {
     x = ops::scale(m.b, x, static_cast<float>(std::sqrt(static_cast<double>(m.c.hidden))));
   }
   m.b.mark(Role::embedding_output, x);
-  for (int64_t i = 0; i < m.c.layers; ++i) {
-    m.hidden(i, x);
-    const auto layer = m.b.scope(fmt::format("layers.{}", i));
-    m.b.layer = static_cast<int>(i);
-    x = block(m, x, t);
-  }
+  x = m.blocks(x, "layers", [&](Value v) { return block(m, v, t); });
   x = norm(m, x, "norm", t);
   m.hidden(m.c.layers, x);
   return x;

@@ -97,12 +97,7 @@ Value body(ModelBuilder& m) {
                nn::embedding(b, m.positions(), "embed_positions",
                              m.c.max_positions + m.c.first_position, m.c.hidden));
   b.mark(Role::embedding_output, x);
-  for (int64_t i = 0; i < m.c.layers; ++i) {
-    m.hidden(i, x);
-    const auto layer = b.scope(fmt::format("layers.{}", i));
-    b.layer = static_cast<int>(i);
-    x = block(m, x, t);
-  }
+  x = m.blocks(x, "layers", [&](Value v) { return block(m, v, t); });
   if (t.final_norm) x = norm(m, x, "final_layer_norm", t);
   if (projected) x = nn::linear(b, x, "project_out", t.table_width, false);
   m.hidden(m.c.layers, x);

@@ -94,13 +94,8 @@ Value block(ModelBuilder& m, Value x) {
 
 Value body(ModelBuilder& m) {
   Value x = embeddings(m);
-  m.hidden(0, x);
-  for (int64_t i = 0; i < m.c.layers; ++i) {
-    const auto layer = m.b.scope(fmt::format("encoder.layer.{}", i));
-    m.b.layer = static_cast<int>(i);
-    x = block(m, x);
-    m.hidden(i + 1, x);
-  }
+  x = m.blocks(x, "encoder.layer", [&](Value v) { return block(m, v); });
+  m.hidden(m.c.layers, x);
   return nn::layer_norm(m.b, x, "layernorm", m.c.norm_eps);
 }
 

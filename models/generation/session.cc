@@ -110,8 +110,7 @@ std::span<float> DecodingSession::start(const std::vector<std::vector<int64_t>>&
   }
   if (two_stacks()) {
     encoder_mask_ = mask.clone();
-    std::ranges::fill(fill.input("decoder_input_ids").span<int64_t>(),
-                      std::max<int64_t>(config_.decoder_start_id, 0));
+    std::ranges::fill(fill.input("decoder_input_ids").span<int64_t>(), beginning(prompts[0])[0]);
   }
   columns_ = begun;
   fill.run();
