@@ -87,12 +87,19 @@ void add_task_options(CLI::App& command, std::string& spec, TaskOptions& o) {
       .add_option("--classes", o.classes,
                   "number of classes, where training rows show fewer than there are")
       ->check(CLI::PositiveNumber);
+  command.add_flag("--text-to-text", o.text_to_text,
+                   "labels are words that a language model says, as in T5");
   command.add_flag("--regression", o.regression, "labels are numbers to be met, not classes");
   command.add_option(
       "--metric", o.metric,
       "accuracy, macro_f1, matthews, pearson, spearman, perplexity or bits_per_byte");
   command.add_option("--max-length", o.max_length, "tokens per row at most")
       ->check(CLI::Range(3, 100000));
+}
+
+Task task_of(const ModelConfig& model, const std::string& spec, TaskOptions options) {
+  options.two_stacks = model.family->decode != nullptr;
+  return load_task(spec, *load_tokenizer(model.folder), options);
 }
 
 void add_recipe_options(CLI::App& command, TrainOptions& o) {

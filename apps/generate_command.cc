@@ -95,7 +95,10 @@ void run_generate(const Generate& o) {
   }
   if (prompts.empty()) throw UsageError("there is no prompt; give --prompt TEXT or --file FILE");
   const auto tokenizer = load_tokenizer(o.model);
-  AdaptedModel m(o.model, o.adapter, Head::causal_lm);
+  const Head head = training_head(load_config(o.model), TaskKind::language);
+  AdaptedModel m(o.model, o.adapter, head);
+  // What a decoder says goes on from the prompt; one with an encoder answers it.
+  const bool goes_on = head == Head::causal_lm;
   const GenerationOptions options = complete(o, m.config(), *tokenizer);
   std::vector<std::vector<int64_t>> ids;
   for (const std::string& prompt : prompts) ids.push_back(tokenizer->encode(prompt).ids);
@@ -106,10 +109,11 @@ void run_generate(const Generate& o) {
        .first_position = m.in_front().positions});
 
   std::vector<RowText> texts;
-  for (const auto& prompt : ids) texts.emplace_back(*tokenizer, prompt, o.stop);
+  for (const auto& prompt : ids)
+    texts.emplace_back(*tokenizer, goes_on ? prompt : std::vector<int64_t>(), o.stop);
   // One text is shown as it comes, several when they are done.
   const bool stream = !o.common.json && prompts.size() == 1 && options.beams == 1;
-  if (stream) std::cout << prompts[0] << std::flush;
+  if (stream && goes_on) std::cout << prompts[0] << std::flush;
   const auto start = std::chrono::steady_clock::now();
   const auto tokens = generate(session, ids, options, [&](int64_t row, int64_t token) {
     RowText& text = texts[static_cast<size_t>(row)];
@@ -131,7 +135,7 @@ void run_generate(const Generate& o) {
     if (stream) {
       std::cout << texts[r].fresh(true) << "\n";
     } else if (!o.common.json) {
-      std::cout << prompts[r] << texts[r].text() << "\n";
+      std::cout << (goes_on ? prompts[r] : "") << texts[r].text() << "\n";
     }
   }
   const double rate = static_cast<double>(count) / took;

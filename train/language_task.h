@@ -15,6 +15,21 @@ namespace graft {
 // that are not UTF-8.
 std::string read_text_file(const std::string& path);
 
+// The token that closes a text; -1: the tokenizer has none.
+int64_t end_token(const Tokenizer& tokenizer);
+
+struct TextTokens {
+  std::vector<int64_t> ids;
+  std::vector<int64_t> bytes;  // of the text that each of them stands for
+
+  void add(int64_t id, int64_t length) {
+    ids.push_back(id);
+    bytes.push_back(length);
+  }
+};
+// Texts one after another, each closed with an end token.
+TextTokens joined(std::span<const std::string_view> texts, const Tokenizer& tokenizer);
+
 // Texts one after another, each closed with an end token, cut into rows of `length` tokens: the
 // label of a token is the one behind it, so that all tokens but the very first are predicted once,
 // also over the end of a row. The last row may be shorter.
@@ -26,6 +41,14 @@ std::vector<Example> pack_rows(std::span<const std::string_view> texts, const To
 // beginning, down to one token; then the completion loses its end.
 Example prompted_row(const std::string& id, std::string_view prompt, std::string_view completion,
                      const Tokenizer& tokenizer, int64_t max_length);
+
+// The same for a model with two stacks: its encoder reads the prompt, its decoder says the
+// completion and the end token. Both lose their end where they are longer than max_length.
+Example two_stack_row(const std::string& id, std::string_view prompt, std::string_view completion,
+                      const Tokenizer& tokenizer, int64_t max_length);
+// The one that options.two_stacks asks for.
+Example answered_row(const std::string& id, std::string_view prompt, std::string_view completion,
+                     const Tokenizer& tokenizer, const TaskOptions& options);
 
 // A text in parts for training, development and test: contiguous blocks, a tenth of them each for
 // the latter two, cut at line ends where there are some.

@@ -4,6 +4,7 @@
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fuse_loss.h"
+#include "models/family.h"
 #include "nn/optimizer.h"
 #include "train/default_targets.h"
 
@@ -32,6 +33,11 @@ Json training_config(const ModelConfig& model, const peft::Method& method, Json 
     config["total_step"] = steps;
   }
   return config;
+}
+
+Head training_head(const ModelConfig& model, TaskKind kind) {
+  if (kind != TaskKind::language) return task_head(model);
+  return model.family->decode != nullptr ? Head::seq2seq_lm : Head::causal_lm;
 }
 
 std::string part_suffix(size_t k, size_t parts) {

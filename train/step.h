@@ -4,7 +4,7 @@
 #include <span>
 
 #include "autograd/graph.h"
-#include "models/config.h"
+#include "models/model.h"
 #include "peft/method.h"
 #include "train/task.h"
 
@@ -24,6 +24,9 @@ struct StepOptions {
 // length get that of the run.
 Json training_config(const ModelConfig& model, const peft::Method& method, Json given,
                      int64_t steps, TaskKind kind = TaskKind::classification);
+
+// What such a task is trained on: the class that says text, or task_head().
+Head training_head(const ModelConfig& model, TaskKind kind);
 
 // One micro-batch: an adapted model with a "logits" output, and its share of the step's rows.
 struct MicroBatch {

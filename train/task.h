@@ -23,10 +23,18 @@ struct Example {
   int64_t label = 0;  // classification
   double target = 0;  // regression: what the model is to give
   double score = 0;   // regression: as in the file
-  // Language: what comes behind each of the ids, kNoLabel where that is not asked for; and how many
-  // bytes of text the labels stand for.
+  // Language: what comes behind each of the ids, kNoLabel where that is not asked for; of a model
+  // with two stacks what its decoder is to say. And how many bytes of text the labels stand for.
   std::vector<int64_t> next;
   int64_t bytes = 0;
+};
+
+// What a model may say in a labelled task, and what that means.
+struct Answer {
+  std::string word;
+  int64_t label = 0;                 // classification
+  double score = 0;                  // regression
+  std::vector<int64_t> tokens = {};  // of the word, and the end token
 };
 
 struct Task {
@@ -35,12 +43,16 @@ struct Task {
   int64_t classes = 0;              // of a classification
   std::vector<std::string> labels;  // their names; empty where the rows give numbers
   std::string metric;               // that decides which checkpoint is best
+  // Text to text: a language model says the label. Empty: a head on top of the model gives it.
+  std::vector<Answer> answers;
   std::vector<Example> train, dev, test;
   // Rows of something else that is measured as well: what a model could do before.
   std::string also_name;
   std::vector<Example> also;
 
   int64_t outputs() const { return kind == TaskKind::classification ? classes : 1; }
+  // What the loss is that of.
+  TaskKind trained_as() const { return answers.empty() ? kind : TaskKind::language; }
 };
 
 struct TaskOptions {
@@ -52,7 +64,9 @@ struct TaskOptions {
   std::string dev,
       test;             // files; without them a tenth of the rows each, chosen by hash of the text
   int64_t classes = 0;  // of whole-number labels; 0: one more than the largest in training
-  bool regression = false;  // labels are numbers to be met even if all of them are whole
+  bool regression = false;    // labels are numbers to be met even if all of them are whole
+  bool text_to_text = false;  // a labelled task's labels are words that the model is to say
+  bool two_stacks = false;    // for a model with an encoder and a decoder
   // Columns of prompts and completions; empty: prompt, completion.
   std::string prompt_column, completion_column;
   std::vector<std::string> train;  // text files of the task lm
