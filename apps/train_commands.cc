@@ -56,6 +56,8 @@ Json run_record(const TrainCommand& o, const TrainOptions& train, const Trainer&
                {"label_column", o.data.label_column},
                {"prompt_column", o.data.prompt_column},
                {"completion_column", o.data.completion_column},
+               {"messages_column", o.data.messages_column},
+               {"chat_template", o.data.chat_template},
                {"train", o.data.train},
                {"dev", o.data.dev},
                {"test", o.data.test},

@@ -4,10 +4,12 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 #include "core/atomic_file.h"
 #include "core/error.h"
 #include "models/tokenizer/unicode.h"
+#include "train/chat_task.h"
 #include "train/span_corruption.h"
 
 namespace graft {
@@ -92,6 +94,8 @@ std::vector<Example> prompted_rows(const Table& table, const Tokenizer& tokenize
                     prompt < 0 ? "--prompt-column" : "--completion-column",
                     fmt::join(table.columns, ", "));
   }
+  std::optional<ChatTemplate> chat;
+  if (!o.chat_template.empty()) chat = chat_template_of(o.chat_template, o.model_folder);
   std::vector<Example> rows;
   for (const Table::Row& row : table.rows) {
     auto field = [&](int column) { return row.fields[static_cast<size_t>(column)]; };
@@ -100,8 +104,11 @@ std::vector<Example> prompted_rows(const Table& table, const Tokenizer& tokenize
       if (field(column).empty())
         throw FileError("{}: the {} is empty", where, table.columns[static_cast<size_t>(column)]);
     }
-    rows.push_back(answered_row(id < 0 ? fmt::format("{}", row.line) : field(id), field(prompt),
-                                field(completion), tokenizer, o));
+    const std::string name = id < 0 ? fmt::format("{}", row.line) : field(id);
+    rows.push_back(
+        chat ? chat_row(name, {{"user", field(prompt)}, {"assistant", field(completion)}}, *chat,
+                        tokenizer, o.max_length, where)
+             : answered_row(name, field(prompt), field(completion), tokenizer, o));
     if (predicted_tokens(rows.back()) == 0)
       throw FileError("{}: the completion has no tokens to predict", where);
   }
@@ -113,6 +120,20 @@ std::vector<Example> text_rows(std::span<const std::string_view> texts, const To
                                const TaskOptions& o) {
   const auto rows = o.two_stacks ? corrupted_rows : pack_rows;
   return rows(texts, tokenizer, o.max_length);
+}
+
+std::vector<Example> table_rows(const Table& table, const Tokenizer& tokenizer,
+                                const TaskOptions& o) {
+  return conversation_column(table, o) >= 0 ? chat_rows(table, tokenizer, o)
+                                            : prompted_rows(table, tokenizer, o);
+}
+
+// What a row of a table says, for telling which part it belongs to.
+std::string row_text(const Table& table, const Table::Row& row, const TaskOptions& o) {
+  const auto field = [&](int column) { return row.fields[static_cast<size_t>(column)]; };
+  if (const int messages = conversation_column(table, o); messages >= 0) return field(messages);
+  return field(table.column(o.prompt_column, {"prompt"})) + "\t" +
+         field(table.column(o.completion_column, {"completion"}));
 }
 
 bool is_table(const std::string& path) {
@@ -256,7 +277,7 @@ TextParts held_out(std::string_view text) {
 
 std::vector<Example> language_rows(const std::string& path, const Tokenizer& tokenizer,
                                    const TaskOptions& o) {
-  if (is_table(path)) return prompted_rows(read_table(path), tokenizer, o);
+  if (is_table(path)) return table_rows(read_table(path), tokenizer, o);
   const std::string text = read_text_file(path);
   const std::string_view whole = text;
   auto rows = text_rows({&whole, 1}, tokenizer, o);
@@ -266,7 +287,9 @@ std::vector<Example> language_rows(const std::string& path, const Tokenizer& tok
 }
 
 bool has_prompts(const Table& table, const TaskOptions& o) {
-  if (!o.prompt_column.empty() || !o.completion_column.empty()) return true;
+  if (!o.prompt_column.empty() || !o.completion_column.empty() ||
+      conversation_column(table, o) >= 0)
+    return true;
   return o.text_column.empty() && o.label_column.empty() && table.column("", {"prompt"}) >= 0 &&
          table.column("", {"completion"}) >= 0;
 }
@@ -301,18 +324,14 @@ void load_texts(Task& task, const Tokenizer& tokenizer, const TaskOptions& o) {
 
 void load_prompts(Task& task, const Table& table, const Tokenizer& tokenizer,
                   const TaskOptions& o) {
-  std::vector<Example> rows = prompted_rows(table, tokenizer, o);
+  std::vector<Example> rows = table_rows(table, tokenizer, o);
   if (!o.dev.empty() || !o.test.empty()) {
     task.train = std::move(rows);
     load_named_parts(task, tokenizer, o);
     return;
   }
-  const auto prompt = static_cast<size_t>(table.column(o.prompt_column, {"prompt"}));
-  const auto completion = static_cast<size_t>(table.column(o.completion_column, {"completion"}));
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const auto& fields = table.rows[i].fields;
-    part_for(task, fields[prompt] + "\t" + fields[completion]).push_back(std::move(rows[i]));
-  }
+  for (size_t i = 0; i < rows.size(); ++i)
+    part_for(task, row_text(table, table.rows[i], o)).push_back(std::move(rows[i]));
   if (task.train.empty()) throw FileError("{}: there are no training rows", table.path);
 }
 

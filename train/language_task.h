@@ -57,12 +57,13 @@ struct TextParts {
 };
 TextParts held_out(std::string_view text);
 
-// The rows of a file: prompts and completions of a .jsonl, .csv or .tsv, running text of any other.
+// The rows of a file: prompts and completions, or conversations, of a .jsonl, .csv or .tsv, running
+// text of any other.
 // Throws FileError with file and place.
 std::vector<Example> language_rows(const std::string& path, const Tokenizer& tokenizer,
                                    const TaskOptions& options);
-// Whether a table has prompts and completions; by the usual names only where no column of a
-// labelled text is named.
+// Whether a table has prompts and completions, or conversations; by the usual names only where no
+// column of a labelled text is named.
 bool has_prompts(const Table& table, const TaskOptions& options);
 
 // Training, development and test rows: of options.train, and of a table with prompts.

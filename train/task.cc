@@ -243,6 +243,16 @@ Task build_language(std::string name, const Table* prompts, const Tokenizer& tok
   return task;
 }
 
+// What is neither a conversation nor a prompt is trained on as it stands.
+void refuse_chat_template(const std::string& spec, const TaskOptions& options) {
+  if (options.chat_template.empty()) return;
+  throw UsageError(
+      "--chat-template is for conversations (a column 'messages') and for prompts with "
+      "completions; "
+      "the rows of {} are neither",
+      spec);
+}
+
 }  // namespace
 
 Task make_task(std::string name, std::span<const TaskRow> train, std::span<const TaskRow> dev,
@@ -259,6 +269,7 @@ TaskPart part_of(const std::string& text) {
 
 Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOptions& options) {
   if (spec == "lm") {
+    refuse_chat_template(spec, options);
     const std::string& named = options.train.empty() ? options.test : options.train[0];
     return build_language(stem(named), nullptr, tokenizer, options);
   }
@@ -266,6 +277,7 @@ Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOp
     throw UsageError("--train names the text of the task lm; the rows of '{}' are its own", spec);
   }
   if (spec.starts_with("wordnet:")) {
+    refuse_chat_template(spec, options);
     if (!options.also_test.empty()) {
       throw UsageError("--also-test names a file like the task's own; {} comes from none", spec);
     }
@@ -285,6 +297,7 @@ Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOp
   }
   const Table table = read_table(spec);
   if (has_prompts(table, options)) return build_language(stem(spec), &table, tokenizer, options);
+  refuse_chat_template(spec, options);
   Rows rows = labelled_rows(table, options);
   std::string dev = options.dev, test = options.test;
   if (spec.ends_with(".train.tsv") && dev.empty() && test.empty()) {

@@ -69,6 +69,10 @@ struct TaskOptions {
   bool two_stacks = false;    // for a model with an encoder and a decoder
   // Columns of prompts and completions; empty: prompt, completion.
   std::string prompt_column, completion_column;
+  // Of conversations: their column, empty: messages, conversations; how they are written, a name of
+  // chat_templates() or "auto", the model folder's, which conversations have where it is empty.
+  // Prompts and completions are one question and its answer where it is not.
+  std::string messages_column, chat_template, model_folder;
   std::vector<std::string> train;  // text files of the task lm
   std::string also_test;           // a file like test that is measured as well
   // accuracy, macro_f1, matthews, pearson, spearman, perplexity, bits_per_byte; empty: the first
@@ -79,8 +83,8 @@ struct TaskOptions {
 int64_t predicted_tokens(const Example& row);  // of a language task
 
 // wordnet:NAME; lm, whose text options.train names; NAME.train.tsv as `graft data` writes it (dev
-// and test stand beside it); or any FILE.jsonl, .csv, .tsv, of labelled texts or of prompts with
-// completions. Throws UsageError, FileError with file and line.
+// and test stand beside it); or any FILE.jsonl, .csv, .tsv, of labelled texts, of prompts with
+// completions or of conversations. Throws UsageError, FileError with file and line.
 Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOptions& options);
 
 // The same from rows in memory. Labels: whole numbers from 0 (classes), other numbers (regression),

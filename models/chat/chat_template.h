@@ -79,6 +79,8 @@ ChatTemplate recognize_chat_template(std::string_view jinja, const std::string& 
 // That of a model folder: chat_template.jinja, chat_template.json or tokenizer_config.json, the
 // first there is. Throws UsageError where the folder has none or an unknown one.
 ChatTemplate load_chat_template(const std::string& folder);
+// The named one; that of the folder for "auto" and "".
+ChatTemplate chat_template_of(const std::string& name, const std::string& folder);
 
 // The conversation as pieces of text, for training; or up to where the assistant's next turn
 // begins, for generation. Throws UsageError saying which message does not fit the template.

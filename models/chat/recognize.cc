@@ -268,4 +268,11 @@ ChatTemplate load_chat_template(const std::string& folder) {
       folder, choose());
 }
 
+ChatTemplate chat_template_of(const std::string& name, const std::string& folder) {
+  if (!name.empty() && name != "auto") return find_chat_template(name);
+  if (folder.empty())
+    throw UsageError("no model folder says how conversations are written; {}", choose());
+  return load_chat_template(folder);
+}
+
 }  // namespace graft
