@@ -87,13 +87,13 @@ INSTANTIATE_TEST_SUITE_P(
                       Row{"FitsExactly",
                           "mistral",
                           {{"user", "Hi"}, {"assistant", "yes"}},
-                          20,
+                          21,
                           "<s>[INST] Hi [/INST]yes",
                           "|yes</s>"},
-                      Row{"LosesItsBeginning", "mistral", kTalk, 12, "<s>/INST]five", "|five</s>"},
+                      Row{"LosesItsBeginning", "mistral", kTalk, 11, "<s>/INST]five", "|five</s>"},
                       Row{"ThenTheEndOfTheAnswer", "mistral", kTalk, 4, "<s>fiv", "|five"},
                       Row{"WithoutABeginToken", "chatml", kTalk, 4, "\nfiv", "|five"},
-                      Row{"InsideAnEarlierAnswer", "mistral", kTalk, 26,
+                      Row{"InsideAnEarlierAnswer", "mistral", kTalk, 27,
                           "<s>lo</s>[INST] 2+3? [/INST]five", "|o</s>|five</s>"}),
     [](const auto& row) { return std::string(row.param.name); });
 
