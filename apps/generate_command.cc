@@ -21,7 +21,8 @@ struct Generate {
   std::vector<std::string> prompts, stop;
   std::string file;
   bool chat = false;
-  std::string chat_template, system;
+  std::string chat_template;
+  std::optional<std::string> system;
   GenerationOptions options;
 };
 
@@ -30,10 +31,9 @@ class Asking {
  public:
   Asking(const Generate& o, const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
     if (o.chat || !o.chat_template.empty()) chat_ = chat_template_of(o.chat_template, o.model);
-    if (!o.system.empty()) {
-      if (!chat_) throw UsageError("--system is part of a conversation; it goes with --chat");
-      before_.push_back({"system", o.system});
-    }
+    if (!o.system) return;
+    if (!chat_) throw UsageError("--system is part of a conversation; it goes with --chat");
+    before_.push_back({"system", *o.system});
   }
 
   bool chat() const { return chat_.has_value(); }
@@ -150,13 +150,14 @@ void run_generate(const Generate& o) {
   const Head head = training_head(load_config(o.model), TaskKind::language);
   AdaptedModel m(o.model, o.adapter, head);
   const Asking asking(o, *tokenizer);
+  std::vector<std::vector<int64_t>> ids;
+  for (const std::string& prompt : prompts) ids.push_back(asking.read(prompt));
+  AdaptedModel m(o.model, o.adapter, Head::causal_lm);
   GenerationOptions options = complete(o, m.config(), *tokenizer);
   std::vector<std::string> stop = o.stop;
   asking.add_end(options, stop);
   // What a decoder says goes on from the prompt; one with an encoder answers it.
   const bool goes_on = head == Head::causal_lm;
-  std::vector<std::vector<int64_t>> ids;
-  for (const std::string& prompt : prompts) ids.push_back(asking.read(prompt));
   DecodingSession session(
       m.config(), m.params(),
       {.build = [&](const ModelOptions& shape) { return cheap_forms(m.build(shape).graph); },
@@ -224,7 +225,8 @@ void add_generate_command(CLI::App& app) {
                     "prompts are questions: the model's chat template is put around them, and the "
                     "answer alone is shown");
   add_chat_template_option(*command, o->chat_template);
-  command->add_option("--system", o->system, "system message of the conversation");
+  command->add_option("--system", o->system,
+                      "system message of the conversation; empty: not even the template's own");
   command->add_option("--max-new-tokens", o->options.max_new_tokens, "tokens to make")
       ->check(CLI::PositiveNumber);
   SamplingOptions& s = o->options.sampling;

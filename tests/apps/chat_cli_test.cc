@@ -105,6 +105,12 @@ TEST_F(ChatCli, RefusalsNameTheOption) {
             std::string::npos)
       << unknown.output;
   EXPECT_NE(unknown.output.find("--chat-template NAME: chatml"), std::string::npos);
+  const std::string ask = "generate --prompt 'cat 1' --model " + (dir / "start");
+  EXPECT_EQ(graft(ask + " --chat").status, 2);
+  EXPECT_NE(graft(ask + " --system 'Be brief.'").output.find("it goes with --chat"),
+            std::string::npos);
+  EXPECT_NE(graft(ask + " --chat-template gemma --system ''").output.find("no system message"),
+            std::string::npos);
 }
 
 }  // namespace
