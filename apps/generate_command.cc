@@ -148,11 +148,10 @@ void run_generate(const Generate& o) {
   if (prompts.empty()) throw UsageError("there is no prompt; give --prompt TEXT or --file FILE");
   const auto tokenizer = load_tokenizer(o.model);
   const Head head = training_head(load_config(o.model), TaskKind::language);
-  AdaptedModel m(o.model, o.adapter, head);
   const Asking asking(o, *tokenizer);
   std::vector<std::vector<int64_t>> ids;
   for (const std::string& prompt : prompts) ids.push_back(asking.read(prompt));
-  AdaptedModel m(o.model, o.adapter, Head::causal_lm);
+  AdaptedModel m(o.model, o.adapter, head);
   GenerationOptions options = complete(o, m.config(), *tokenizer);
   std::vector<std::string> stop = o.stop;
   asking.add_end(options, stop);

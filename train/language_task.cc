@@ -95,7 +95,7 @@ std::vector<Example> prompted_rows(const Table& table, const Tokenizer& tokenize
                     fmt::join(table.columns, ", "));
   }
   std::optional<ChatTemplate> chat;
-  if (!o.chat_template.empty()) chat = chat_template_of(o.chat_template, o.model_folder);
+  if (!o.chat_template.empty()) chat = chat_template_of(o);
   std::vector<Example> rows;
   for (const Table::Row& row : table.rows) {
     auto field = [&](int column) { return row.fields[static_cast<size_t>(column)]; };
@@ -105,10 +105,10 @@ std::vector<Example> prompted_rows(const Table& table, const Tokenizer& tokenize
         throw FileError("{}: the {} is empty", where, table.columns[static_cast<size_t>(column)]);
     }
     const std::string name = id < 0 ? fmt::format("{}", row.line) : field(id);
-    rows.push_back(
-        chat ? chat_row(name, {{"user", field(prompt)}, {"assistant", field(completion)}}, *chat,
-                        tokenizer, o.max_length, where)
-             : answered_row(name, field(prompt), field(completion), tokenizer, o));
+    rows.push_back(chat
+                       ? chat_row(name, {{"user", field(prompt)}, {"assistant", field(completion)}},
+                                  *chat, tokenizer, o.max_length, where)
+                       : answered_row(name, field(prompt), field(completion), tokenizer, o));
     if (predicted_tokens(rows.back()) == 0)
       throw FileError("{}: the completion has no tokens to predict", where);
   }
