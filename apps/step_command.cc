@@ -41,25 +41,29 @@ TaskKind task_kind_of(const std::string& name, const ModelConfig& model) {
   return usual_task(model);
 }
 
+void add_task_kind_options(CLI::App& command, std::string& task_kind, int64_t& labels) {
+  command
+      .add_option("--task-kind", task_kind,
+                  "classification, regression or language (default: language for models that write "
+                  "text, classification for all others)")
+      ->check(CLI::IsMember({"classification", "regression", "language"}));
+  command
+      .add_option("--labels", labels,
+                  "classes of a classification (default: as many as the model's config names)")
+      ->check(CLI::PositiveNumber);
+}
+
 void add_step_options(CLI::App& command, StepCommand& o) {
   command.add_option("--model", o.model, "Hugging Face model folder, or a config.json alone")
       ->required();
   add_method_options(command, o.method);
-  command
-      .add_option("--task-kind", o.task_kind,
-                  "classification, regression or language (default: language for models that write "
-                  "text, classification for all others)")
-      ->check(CLI::IsMember({"classification", "regression", "language"}));
+  add_task_kind_options(command, o.task_kind, o.labels);
   command.add_option("--batch", o.batch, "rows per step")->check(CLI::PositiveNumber);
   command.add_option("--length", o.length, "tokens per row (default: 64)")
       ->check(CLI::PositiveNumber);
   command
       .add_option("--target-length", o.target_length,
                   "tokens per row that a decoder with an encoder says (default: --length)")
-      ->check(CLI::PositiveNumber);
-  command
-      .add_option("--labels", o.labels,
-                  "classes of a classification (default: as many as the model's config names)")
       ->check(CLI::PositiveNumber);
 }
 

@@ -21,6 +21,8 @@ struct StepCommand {
   int64_t length = 0, target_length = 0, labels = 0;  // 0: see the options
 };
 void add_step_options(CLI::App& command, StepCommand& options);
+// Which head stands on the model.
+void add_task_kind_options(CLI::App& command, std::string& task_kind, int64_t& labels);
 
 // classification, regression or language; empty: what the model is trained for as a rule.
 TaskKind task_kind_of(const std::string& name, const ModelConfig& model);

@@ -107,10 +107,9 @@ Trainer::Shape2 Trainer::shape_of(const std::vector<Example>& rows, const Batch&
 }
 
 Graph Trainer::base_graph(Shape2 shape) const {
-  const bool language = task_.kind == TaskKind::language;
   Graph graph = build_model(model_, {.batch = shape.first,
                                      .length = shape.second + front_.virtual_tokens,
-                                     .head = language ? Head::causal_lm : task_head(model_),
+                                     .head = training_head(model_, task_.kind),
                                      .labels = task_.outputs()});
   return options_.from_scratch ? with_fresh_weights(graph, model_) : graph;
 }
