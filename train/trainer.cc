@@ -269,16 +269,19 @@ void Trainer::evaluate_progress(int64_t step) {
   for (const auto& [name, t] : trained(false)) best_[name] = t.clone();
 }
 
+void Trainer::expect_trainable() const {
+  if (peft::trainable_count(adapted_.graph) > 0) return;
+  throw UsageError("the method '{}' finds nothing to train in a {} model under this task",
+                   method_.name, model_.model_type);
+}
+
 TrainResult Trainer::train(const OnStep& on_step) {
   if (task_.train.empty()) throw UsageError("the task {} has no rows to train on", task_.name);
   if (options_.eval_every > 0 && task_.dev.empty()) {
     throw UsageError("--eval-every looks at development rows, and the task {} has none; see --dev",
                      task_.name);
   }
-  if (peft::trainable_count(adapted_.graph) == 0) {
-    throw UsageError("the method '{}' finds nothing to train in a {} model under this task",
-                     method_.name, model_.model_type);
-  }
+  expect_trainable();
   TrainResult result;
   result.method = method_.name;
   result.trainable = peft::trainable_count(adapted_.graph, false);
