@@ -80,8 +80,8 @@ Drawn build(const ModelConfig& model, const GraphCommandOptions& o) {
   const Json config =
       training_config(model, method, o.set, StepOptions().steps, task_kind_of(o.task_kind, model));
   const int64_t rows = peft::virtual_tokens(method, config);
-  peft::Adapted adapted =
-      peft::apply(base_graph(model, o, rows), method, config, {.training = o.backward});
+  peft::Adapted adapted = peft::apply(base_graph(model, o, rows), method, config,
+                                      {.model = model.model_type, .training = o.backward});
   Drawn drawn{adapted.graph, adapted.delta, adapted.delta.added.size(),
               adapted.delta.rewired.size()};
   if (!o.backward) return drawn;

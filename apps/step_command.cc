@@ -93,7 +93,7 @@ PlannedStep plan_step(const StepCommand& o, StartWeights start) {
   if (start == StartWeights::drawn) base = with_fresh_weights(base, s.model);
   if (image) s.length = base.type(base.output("last_hidden")).shape[1];
   s.outputs = base.type(base.output("logits")).shape[-1];
-  s.adapted = peft::apply(base, *s.method, config, {.training = true});
+  s.adapted = peft::apply(base, *s.method, config, {.model = s.model.model_type, .training = true});
   const MicroBatch whole{s.adapted, 1};
   s.program = compile(training_step({&whole, 1}, s.kind, {}, s.method->learning_rate));
   return s;

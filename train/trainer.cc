@@ -45,7 +45,8 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
   first_config_ = config_;
   front_ = {peft::virtual_tokens(method_, config_), peft::position_shift(method_, config_)};
   check_fit();
-  adapted_ = peft::apply(base_graph({1, kLengthStep}), method_, config_);
+  adapted_ =
+      peft::apply(base_graph({1, kLengthStep}), method_, config_, {.model = model_.model_type});
   if (!options_.from_scratch) load_parameters(model_.folder, adapted_.graph, store_);
   peft::initialize(adapted_, store_, static_cast<uint64_t>(options_.seed));
   for (const Param& p : adapted_.graph.params()) {

@@ -78,8 +78,8 @@ struct Bottleneck {
   Value phm_layer(Builder& b, Value x, const char* part, int64_t in, int64_t out) const {
     const auto n = config.at("phm_dim").get<int64_t>(), rank = config.at("phm_rank").get<int64_t>();
     if (n < 1 || rank < 1 || in % n != 0 || out % n != 0) {
-      throw UsageError("compacter: phm_dim {} must divide the width {} and the bottleneck {}", n,
-                       width, inner());
+      throw UsageError("phm_dim {} must divide the width {} and the bottleneck {}", n, width,
+                       inner());
     }
     const size_t encoder = path.find("encoder.layer.");
     const std::string backbone = encoder == std::string::npos ? "" : path.substr(0, encoder);
@@ -111,7 +111,7 @@ struct PostNorm {
   Value sum, normed;
   Value residual;
 };
-PostNorm post_norm(Builder& b, Value u, const std::string& method) {
+PostNorm post_norm(Builder& b, Value u) {
   for (const Use& use : b.uses(u)) {
     const Value sum{use.node, 0};
     if (b.graph().node(use.node).op->name != "add") continue;
@@ -121,7 +121,7 @@ PostNorm post_norm(Builder& b, Value u, const std::string& method) {
       }
     }
   }
-  throw UsageError("{}: the block output at '{}' is not followed by a residual and a norm", method,
+  throw UsageError("the block output at '{}' is not followed by a residual and a layer norm",
                    b.graph().node(u.node).scope);
 }
 
@@ -146,7 +146,7 @@ void houlsby(Rewrite& r, const Json& config) {
 void pfeiffer(Rewrite& r, const Json& config) {
   for (const Mark& m : r.marks(Role::mlp_block_output)) {
     if (left_out(config, m.layer)) continue;
-    const PostNorm norm = post_norm(r.builder(), m.value, "pfeiffer");
+    const PostNorm norm = post_norm(r.builder(), m.value);
     const Node layer_norm = r.builder().graph().node(norm.normed.node);
     const Bottleneck a{r, config, place_of(m, "default", r), r.builder().shape(m.value)[-1]};
     r.add_after(m.value, [&](Builder& b, Value u) {
@@ -164,7 +164,7 @@ void parallel(Rewrite& r, const Json& config) {
     const auto inputs = r.marks(Role::attention_output);
     const auto input = std::ranges::find(inputs, m.layer, &Mark::layer);
     if (input == inputs.end())
-      throw UsageError("parallel: block {} does not mark the input of its MLP", m.layer);
+      throw UsageError("block {} does not mark the input of its MLP", m.layer);
     const Bottleneck a{r, config, place_of(m, "default", r), r.builder().shape(m.value)[-1]};
     r.add_after(m.value,
                 [&](Builder& b, Value y) { return ops::add(b, y, a.branch(b, input->value)); });

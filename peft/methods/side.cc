@@ -134,11 +134,11 @@ class Ladder {
     reduction_ = config.at("reduction_factor").get<int64_t>();
     const Shape x = b_.shape(mark(Role::embedding_output, -1));
     for (const Mark& m : r.base().marks(Role::block_output)) blocks_.push_back(block(m));
-    if (blocks_.empty()) throw UsageError("lst: the model marks no blocks");
+    if (blocks_.empty()) throw UsageError("the model marks no blocks");
     const Shape q = b_.shape(blocks_[0].attention.inputs[0]);
     full_ = {x[-1], b_.shape(b_.param_value(blocks_[0].params.up.weight))[0], q[2], q[3]};
     if (reduction_ < 1 || full_.head < reduction_) {
-      throw UsageError("lst: reduction_factor should be between 1 and {} (the head size) but is {}",
+      throw UsageError("reduction_factor should be between 1 and {} (the head size) but is {}",
                        full_.head, reduction_);
     }
     side_ = {full_.width / reduction_, full_.inner / reduction_, full_.heads,
@@ -156,7 +156,7 @@ class Ladder {
       const std::string at = fmt::format("side.layers.{}", layer);
       s = side_block(mixed(s, block.output, at), block, at);
     }
-    if (kept.empty()) throw UsageError("lst: side_layers {} names no block", chosen.dump());
+    if (kept.empty()) throw UsageError("side_layers {} names no block", chosen.dump());
     s = norm(s, "side.norm");
     const Value z = linear(s, "side.up", side_.width, full_.width);
     b_.replace_uses(mark(Role::final_hidden, -1), z, [&](const Use& u) { return !inside(u); });
@@ -170,7 +170,7 @@ class Ladder {
     for (const Mark& m : r_.base().marks(role)) {
       if (m.layer == layer) return m.value;
     }
-    throw UsageError("lst: the model does not mark {}", name_of(role));
+    throw UsageError("the model does not mark {}", name_of(role));
   }
 
   // Readers of the last hidden state that belong to the ladder keep reading it.
@@ -180,12 +180,12 @@ class Ladder {
 
   Linear linear_of(Value y) const {
     const Node& n = r_.base().node(y.node);
-    if (n.op->name != "linear") throw UsageError("lst: '{}' is not a linear layer", n.scope);
+    if (n.op->name != "linear") throw UsageError("'{}' is not a linear layer", n.scope);
     auto name = [&](size_t i) {
       if (i >= n.inputs.size() || !n.inputs[i].valid()) return std::string();
       const Node& leaf = r_.base().node(n.inputs[i].node);
       if (leaf.op->name != "param")
-        throw UsageError("lst: the weight of '{}' is not held as [out, in]", n.scope);
+        throw UsageError("the weight of '{}' is not held as [out, in]", n.scope);
       return leaf.attrs.as<NameAttrs>().name;
     };
     return {name(1), name(2)};
@@ -202,7 +202,7 @@ class Ladder {
         return weight.substr(0, weight.rfind('.'));
       }
     }
-    throw UsageError("lst: the block at '{}' is not LN(x + f(x))", r_.base().node(y.node).scope);
+    throw UsageError("the block at '{}' is not LN(x + f(x))", r_.base().node(y.node).scope);
   }
 
   Block block(const Mark& m) const {
@@ -220,7 +220,7 @@ class Ladder {
       if (r_.base().node(i).op->name == "attention") found.attention = r_.base().node(i);
     }
     if (found.attention.op == nullptr || found.activation.inputs.size() != 1) {
-      throw UsageError("lst: block {} has no attention or a gated MLP", m.layer);
+      throw UsageError("block {} has no attention or a gated MLP", m.layer);
     }
     return found;
   }

@@ -179,9 +179,9 @@ TEST_F(LanguageCli, CompareLeavesOutWhatDoesNotFit) {
   const std::map<std::string, const char*> reasons = {
       {"head", "finds nothing to train in a llama model"},
       {"bitfit", "no biases"},
-      {"pfeiffer", "not followed by a residual and a norm"},
-      {"unipelt", "not followed by a residual and a norm"},
-      {"compacter++", "not followed by a residual and a norm"},
+      {"pfeiffer", "on a llama model: the block output at"},
+      {"unipelt", "on a llama model: the block output at"},
+      {"compacter++", "on a llama model: the block output at"},
       {"compacter", "phm_dim 4 must divide the width 32 and the bottleneck 1"},
       {"lst", "is not LN(x + f(x))"}};
   const Result r = compare("--json --methods all", Streams::out);

@@ -19,9 +19,9 @@ using Tokens = std::vector<int64_t>;
 
 // What a method misses in a LLaMA.
 const std::map<std::string, const char*> kRefused = {
-    {"pfeiffer", "not followed by a residual and a norm"},
-    {"unipelt", "not followed by a residual and a norm"},
-    {"compacter++", "not followed by a residual and a norm"},
+    {"pfeiffer", "not followed by a residual and a layer norm"},
+    {"unipelt", "not followed by a residual and a layer norm"},
+    {"compacter++", "not followed by a residual and a layer norm"},
     {"bitfit", "bias"},
     {"lst", "is not LN(x + f(x))"}};
 
