@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "autograd/op.h"
 #include "autograd/ops.h"
 #include "core/error.h"
 #include "core/random.h"
@@ -310,6 +311,15 @@ void lora(Rewrite& r, const Json& config) {
 }
 
 Value gate(Rewrite& r, Builder& b, Value x, const std::string& name) {
+  for (const Node& n : r.base().nodes()) {
+    if (n.op->name == "attention" && n.attrs.as<AttentionAttrs>().causal) {
+      throw UsageError(
+          "the gate '{}' is a mean over all tokens, and the attention '{}' is causal: a token "
+          "would "
+          "see what comes behind it",
+          name, n.scope);
+    }
+  }
   const Value w = r.param(name + ".weight", {1, b.shape(x)[-1]}, Init::normal(0.02));
   const Value logit = ops::linear(b, x, w, r.param(name + ".bias", {1}, Init::zeros()));
   return ops::mean(b, ops::sigmoid(b, logit), {1}, true);

@@ -63,6 +63,8 @@ void prompt_tuning(Rewrite& r, const Json& config) {
   const int64_t p = count_of(config);
   const Role role = prompt_role(config);
   const std::vector<Mark> places = r.marks(role);
+  // A batch has room in front where it is made of tokens, and not of a picture.
+  if (r.marks(Role::embedding_tokens).empty()) throw UsageError("the model reads no tokens");
   if (places.empty()) throw UsageError("the model has no {}", name_of(role));
   const Value at = places[0].value;
   const Shape s = r.builder().shape(at);

@@ -163,7 +163,7 @@ TEST_F(LanguageCli, CompareShowsGainAndForgetting) {
   EXPECT_NE(read_file(dir / "out/report.html").find("lower is better"), std::string::npos);
 }
 
-// A LLaMA has no biases and no norm behind its blocks, and no head that training begins with.
+// A LLaMA has no biases and no layer norms, and no head that training begins with.
 TEST_F(LanguageCli, CompareLeavesOutWhatDoesNotFit) {
   begin();
   ASSERT_EQ(graft(tune("start", "animals",
@@ -179,11 +179,10 @@ TEST_F(LanguageCli, CompareLeavesOutWhatDoesNotFit) {
   const std::map<std::string, const char*> reasons = {
       {"head", "finds nothing to train in a llama model"},
       {"bitfit", "no biases"},
-      {"pfeiffer", "on a llama model: the block output at"},
-      {"unipelt", "on a llama model: the block output at"},
-      {"compacter++", "on a llama model: the block output at"},
+      {"unipelt", "is a mean over all tokens"},
       {"compacter", "phm_dim 4 must divide the width 32 and the bottleneck 1"},
-      {"lst", "is not LN(x + f(x))"}};
+      {"compacter++", "phm_dim 4 must divide the width 32 and the bottleneck 1"},
+      {"lst", "lst on a llama model: 'model.layers.0.self_attn.q_proj' reads the result of"}};
   const Result r = compare("--json --methods all", Streams::out);
   ASSERT_EQ(r.status, 0) << r.output;
   const Json j = r.json();

@@ -5,12 +5,11 @@
 
 #include "autograd/evaluate.h"
 #include "autograd/passes/cheap_forms.h"
-#include "core/random.h"
 #include "models/batch.h"
 #include "models/generation/generate.h"
-#include "models/weights.h"
 #include "peft/method.h"
 #include "tests/support/golden.h"
+#include "tests/support/peft_case.h"
 
 namespace graft::testing {
 namespace {
@@ -18,12 +17,9 @@ namespace {
 using Tokens = std::vector<int64_t>;
 
 // What a method misses in a LLaMA.
-const std::map<std::string, const char*> kRefused = {
-    {"pfeiffer", "not followed by a residual and a layer norm"},
-    {"unipelt", "not followed by a residual and a layer norm"},
-    {"compacter++", "not followed by a residual and a layer norm"},
-    {"bitfit", "bias"},
-    {"lst", "is not LN(x + f(x))"}};
+const std::map<std::string, const char*> kRefused = {{"unipelt", "is a mean over all tokens"},
+                                                     {"bitfit", "bias"},
+                                                     {"lst", "reads the result of rms_norm"}};
 
 std::vector<const char*> method_names() {
   std::vector<const char*> names;
@@ -36,17 +32,8 @@ class MethodGeneration : public ::testing::TestWithParam<const char*> {
   MethodGeneration()
       : config_(load_config(golden_dir() + "/models/llama")),
         method_(peft::find_method(GetParam())),
-        set_(peft::complete_config(method_, given())),
+        set_(peft::complete_config(method_, small_settings(GetParam()))),
         front_{peft::virtual_tokens(method_, set_), peft::position_shift(method_, set_)} {}
-
-  static Json given() {
-    const std::string name = GetParam();
-    if (name == "adalora") return {{"total_step", 10}};
-    if (name.starts_with("compacter")) return {{"reduction_factor", 4}, {"phm_dim", 2}};
-    if (name == "intrinsic") return {{"intrinsic_dim", 200}};
-    if (name == "prompt_tuning" || name.starts_with("prefix")) return {{"num_virtual_tokens", 3}};
-    return Json::object();
-  }
 
   Graph base(const ModelOptions& o) const { return build_model(config_, o); }
   peft::Adapted adapted(ModelOptions o) const {
@@ -55,22 +42,10 @@ class MethodGeneration : public ::testing::TestWithParam<const char*> {
   }
 
   // Parameters at which the adapter matters.
-  void fill_store() {
+  void start() {
     const peft::Adapted a = adapted({.length = 4, .head = Head::causal_lm});
-    load_parameters(config_.folder, a.graph, store_);
-    peft::initialize(a, store_, 3);
-    std::map<std::string, Tensor> fisher;
-    for (const std::string& name : a.fisher.params)
-      fisher[name] = draw(Init::uniform(0, 1), a.graph.param(name).type, 9, name);
-    if (!fisher.empty()) a.fisher.start(fisher, store_);
-    for (const Param& p : a.graph.params()) {
-      if (!p.trainable) continue;
-      Tensor t = store_.get(p.name).clone();
-      const RandomStream random(5, hash_name(p.name));
-      for (int64_t i = 0; i < t.elements(); ++i)
-        t.data<float>()[i] += 0.1f * static_cast<float>(random.normal(static_cast<uint64_t>(i)));
-      store_.set(p.name, t);
-    }
+    fill_store(a, config_.folder, store_);
+    disturb(a.graph, store_, 0.1F);
   }
 
   // The whole text again for each token.
@@ -102,7 +77,7 @@ class MethodGeneration : public ::testing::TestWithParam<const char*> {
 
 TEST_P(MethodGeneration, TheCacheChangesNothing) {
   try {
-    fill_store();
+    start();
   } catch (const UsageError& e) {
     const auto refused = kRefused.find(GetParam());
     ASSERT_NE(refused, kRefused.end()) << e.what();
