@@ -236,6 +236,11 @@ class Ladder {
     for (int32_t i = q.node; i < out.node; ++i) {
       if (r_.base().node(i).op->name == "attention") found.attention = r_.base().node(i);
     }
+    const auto length = [&](size_t i) { return b_.shape(found.attention.inputs[i])[1]; };
+    if (found.attention.op != nullptr && length(0) != length(1)) {
+      throw UsageError("the side network has no keys and values of the {} tokens that '{}' keeps",
+                       length(1), found.attention.scope);
+    }
     if (found.attention.op == nullptr || found.activation.inputs.size() != 1) {
       throw UsageError("block {} has no attention or a gated MLP", m.layer);
     }

@@ -5,6 +5,7 @@
 
 #include "autograd/evaluate.h"
 #include "autograd/passes/cheap_forms.h"
+#include "core/error.h"
 #include "models/batch.h"
 #include "models/generation/generate.h"
 #include "peft/method.h"
@@ -27,9 +28,9 @@ std::vector<const char*> method_names() {
   return names;
 }
 
-class MethodGeneration : public ::testing::TestWithParam<const char*> {
+class MethodsGenerate : public ::testing::TestWithParam<const char*> {
  protected:
-  MethodGeneration()
+  MethodsGenerate()
       : config_(load_config(golden_dir() + "/models/llama")),
         method_(peft::find_method(GetParam())),
         set_(peft::complete_config(method_, small_settings(GetParam()))),
@@ -75,7 +76,7 @@ class MethodGeneration : public ::testing::TestWithParam<const char*> {
   ParamStore store_;
 };
 
-TEST_P(MethodGeneration, TheCacheChangesNothing) {
+TEST_P(MethodsGenerate, TheCacheChangesNothing) {
   try {
     start();
   } catch (const UsageError& e) {
@@ -101,7 +102,21 @@ TEST_P(MethodGeneration, TheCacheChangesNothing) {
     EXPECT_EQ(got[r], without_cache(prompts[r], kNew)) << "row " << r;
 }
 
-INSTANTIATE_TEST_SUITE_P(Peft, MethodGeneration, ::testing::ValuesIn(method_names()),
+// What it would attend to is in no cache.
+TEST(MethodGeneration, ALadderRefusesACache) {
+  const Graph base = build_model(
+      load_config(golden_dir() + "/models/opt"),
+      {.head = Head::causal_lm, .cache = {.use = CacheOptions::Use::extend, .capacity = 16}});
+  try {
+    peft::apply(base, peft::find_method("lst"), small_settings("lst"));
+    FAIL() << "is not refused";
+  } catch (const UsageError& e) {
+    EXPECT_NE(std::string(e.what()).find("keys and values of the 16 tokens"), std::string::npos)
+        << e.what();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Peft, MethodsGenerate, ::testing::ValuesIn(method_names()),
                          [](const auto& row) {
                            std::string name = row.param;
                            for (char& c : name) {
