@@ -58,10 +58,13 @@ Json run_record(const TrainCommand& o, const TrainOptions& train, const Trainer&
                {"label_column", o.data.label_column},
                {"prompt_column", o.data.prompt_column},
                {"completion_column", o.data.completion_column},
+               {"messages_column", o.data.messages_column},
+               {"chat_template", o.data.chat_template},
                {"train", o.data.train},
                {"dev", o.data.dev},
                {"test", o.data.test},
                {"also_test", o.data.also_test},
+               {"text_to_text", o.data.text_to_text},
                {"classes", o.data.classes},
                {"regression", o.data.regression},
                {"metric", o.data.metric}};
@@ -76,15 +79,14 @@ size_t write_run(const std::string& folder, const TrainCommand& o, const TrainOp
   size_t bytes = 0;
   if (trainer.method().name == "full") {
     Json config = parse_json_file(o.model + "/config.json");
-    if (task.kind != TaskKind::language) name_labels(config, task.outputs(), task.labels);
+    if (task.trained_as() != TaskKind::language) name_labels(config, task.outputs(), task.labels);
     for (const std::string& file :
          save_model(folder, o.model, config, adapted.graph, trainer.params())) {
       bytes += std::filesystem::file_size(folder + "/" + file);
     }
   } else {
-    const bool language = task.kind == TaskKind::language;
     peft::save_adapter(folder, trainer.method(), adapted.config, adapted.graph, trainer.params(),
-                       o.model, language ? "CAUSAL_LM" : "SEQ_CLS");
+                       o.model, std::string(trainer.task_type()));
     bytes = std::filesystem::file_size(folder + "/adapter_model.safetensors");
   }
   write_file(folder + "/curves.csv", curve_csv(result));
@@ -113,7 +115,7 @@ void run_tune(const Tune& o) {
         method->name);
   }
   const ModelConfig model = load_config(o.model);
-  const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
+  const Task task = task_of(model, o.task, o.data);
   make_folders(o.output);
   TrainOptions train = o.train;
   train.seed = o.common.seed;
@@ -206,14 +208,14 @@ void measure_base(const Compare& o, const ModelConfig& model, const Task& task, 
   Trainer base(model, task, peft::find_method("head"), Json::object(), o.train);
   const auto metrics = base.evaluate(task.test);
   base.evaluate(task.test, &all.base_seconds);
-  if (task.kind != TaskKind::language) return;  // its head knows nothing yet
+  if (task.trained_as() != TaskKind::language) return;  // its head knows nothing yet
   all.base = metrics;
   if (!task.also.empty()) all.base_also = base.evaluate(task.also);
 }
 
 void run_compare(const Compare& o) {
   const ModelConfig model = load_config(o.model);
-  const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
+  const Task task = task_of(model, o.task, o.data);
   Comparison all = comparison_of(task, o.train);
   const std::vector<const peft::Method*> methods = fitting(o, model, task, all.left_out);
   make_folders(o.output);

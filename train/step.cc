@@ -36,7 +36,7 @@ Head training_head(const ModelConfig& model, TaskKind kind) {
   if (kind != TaskKind::language) return task_head(model);
   if (model.family->kind == Family::Kind::decoder) return Head::causal_lm;
   if (model.family->kind == Family::Kind::encoder_decoder) return Head::seq2seq_lm;
-  throw UsageError("language modelling needs a decoder; models of type {} are none",
+  throw UsageError("language modelling needs a decoder; models of type {} have none",
                    model.model_type);
 }
 

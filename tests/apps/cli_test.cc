@@ -50,7 +50,7 @@ const std::vector<Refusal>& refusals() {
        "a length of 503 does not fit beside the 10 of prefix_tuning"},
       {"TaskKind", "plan --task-kind ranking {model}", 2, "--task-kind: ranking not in"},
       {"LanguageOfAnEncoder", "plan --task-kind language {model}", 2,
-       "language modelling needs a decoder; models of type bert are none"},
+       "language modelling needs a decoder; models of type bert have none"},
       {"TargetLength", "bench --target-length 4 {model}", 2, "only a decoder with an encoder"},
       {"BudgetText", "plan --budget lots {model}", 2, "--budget takes auto or bytes"},
       {"Device", "plan --device cuda {model}", 1, "no such device; use --device cpu"},
