@@ -1,10 +1,12 @@
 // graft tune and graft compare.
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <optional>
 
 #include "apps/command.h"
 #include "core/atomic_file.h"
+#include "core/error.h"
 #include "models/save_model.h"
 #include "peft/adapter_files.h"
 #include "train/compare.h"
@@ -144,14 +146,39 @@ struct Compare : TrainCommand {
   int64_t seeds = 1;
 };
 
-std::vector<const peft::Method*> methods_of(const std::vector<std::string>& names) {
-  std::vector<const peft::Method*> methods;
+// A method of a comparison; one that `all` stands for is left out where it does not fit.
+struct Candidate {
+  const peft::Method* method;
+  bool named;
+};
+
+std::vector<Candidate> candidates_of(const std::vector<std::string>& names) {
+  std::vector<Candidate> candidates;
   for (const std::string& name : names) {
-    if (name != "all") {
-      methods.push_back(&peft::find_method(name));
-      continue;
+    if (name != "all") candidates.push_back({&peft::find_method(name), true});
+  }
+  if (std::ranges::find(names, "all") == names.end()) return candidates;
+  for (const peft::Method& m : peft::all_methods()) {
+    if (std::ranges::find(candidates, &m, &Candidate::method) == candidates.end())
+      candidates.push_back({&m, false});
+  }
+  return candidates;
+}
+
+// Those that fit the model and the task, known before the first one is trained.
+std::vector<const peft::Method*> fitting(const Compare& o, const ModelConfig& model,
+                                         const Task& task, std::vector<LeftOut>& left_out) {
+  // A model that does not fit the task says so here, whatever the method.
+  Trainer(model, task, peft::find_method("head"), Json::object(), o.train);
+  std::vector<const peft::Method*> methods;
+  for (const auto& [method, named] : candidates_of(o.methods)) {
+    try {
+      Trainer(model, task, *method, Json::object(), o.train).expect_trainable();
+      methods.push_back(method);
+    } catch (const UsageError& e) {
+      if (named) throw;
+      left_out.push_back({std::string(method->name), e.what()});
     }
-    for (const peft::Method& m : peft::all_methods()) methods.push_back(&m);
   }
   return methods;
 }
@@ -187,13 +214,11 @@ void measure_base(const Compare& o, const ModelConfig& model, const Task& task, 
 }
 
 void run_compare(const Compare& o) {
-  const std::vector<const peft::Method*> methods = methods_of(o.methods);
   const ModelConfig model = load_config(o.model);
   const Task task = task_of(model, o.task, o.data);
-  // A method that does not fit the model says so before the first one has been trained.
-  for (const peft::Method* m : methods) Trainer(model, task, *m, Json::object(), o.train);
-  make_folders(o.output);
   Comparison all = comparison_of(task, o.train);
+  const std::vector<const peft::Method*> methods = fitting(o, model, task, all.left_out);
+  make_folders(o.output);
   measure_base(o, model, task, all);
   for (const peft::Method* m : methods) {
     auto compared = train_seeds(o, model, task, *m);
@@ -232,7 +257,8 @@ void add_train_commands(CLI::App& app) {
   const auto [compare, c] = add_command<Compare>(
       app, "compare", "train several methods under one recipe and compare them", run_compare);
   add_options(*compare, *c);
-  compare->add_option("--methods", c->methods, "names separated by commas, or all")->delimiter(',');
+  compare->add_option("--methods", c->methods, "names separated by commas, or all: those that fit")
+      ->delimiter(',');
   compare->add_option("--seeds", c->seeds, "runs per method, with seeds that follow each other")
       ->check(CLI::PositiveNumber);
 }

@@ -4,6 +4,7 @@
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fuse_loss.h"
+#include "core/error.h"
 #include "models/family.h"
 #include "nn/optimizer.h"
 #include "train/default_targets.h"
@@ -23,6 +24,22 @@ Value task_loss(Builder& b, Value logits, TaskKind kind, const std::string& suff
                   b.input("label_weight" + suffix, DType::f32, {}));
 }
 
+TaskKind usual_task(const ModelConfig& model) {
+  const bool writes = model.family->kind == Family::Kind::decoder ||
+                      model.family->kind == Family::Kind::encoder_decoder;
+  const bool other_class = model.architecture.ends_with("Classification") ||
+                           model.architecture.ends_with("EncoderModel");
+  return writes && !other_class ? TaskKind::language : TaskKind::classification;
+}
+
+Head training_head(const ModelConfig& model, TaskKind kind) {
+  if (kind != TaskKind::language) return task_head(model);
+  if (model.family->kind == Family::Kind::decoder) return Head::causal_lm;
+  if (model.family->kind == Family::Kind::encoder_decoder) return Head::seq2seq_lm;
+  throw UsageError("language modelling needs a decoder; models of type {} have none",
+                   model.model_type);
+}
+
 Json training_config(const ModelConfig& model, const peft::Method& method, Json given,
                      int64_t steps, TaskKind kind) {
   if (!given.contains("modules_to_save") && kind != TaskKind::language)
@@ -33,11 +50,6 @@ Json training_config(const ModelConfig& model, const peft::Method& method, Json 
     config["total_step"] = steps;
   }
   return config;
-}
-
-Head training_head(const ModelConfig& model, TaskKind kind) {
-  if (kind != TaskKind::language) return task_head(model);
-  return model.family->decode != nullptr ? Head::seq2seq_lm : Head::causal_lm;
 }
 
 std::string part_suffix(size_t k, size_t parts) {

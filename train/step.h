@@ -18,15 +18,18 @@ struct StepOptions {
   double head_lr = 1e-2, weight_decay = 0.01, max_grad_norm = 1;
 };
 
+// What a model is trained for where nothing else is said: language if it is a decoder, with an
+// encoder or without, whose class does not classify.
+TaskKind usual_task(const ModelConfig& model);
+// The head under which such a task is trained: the class that says text, or task_head(). Throws UsageError where the model has none.
+Head training_head(const ModelConfig& model, TaskKind kind);
+
 // The complete configuration under which a method trains for so many steps: the head of a
 // classification or regression is saved with it unless told otherwise (a language model's is
 // pretrained like the rest), targets are the reference's for such a model, and schedules without a
 // length get that of the run.
 Json training_config(const ModelConfig& model, const peft::Method& method, Json given,
                      int64_t steps, TaskKind kind = TaskKind::classification);
-
-// What such a task is trained on: the class that says text, or task_head().
-Head training_head(const ModelConfig& model, TaskKind kind);
 
 // One micro-batch: an adapted model with a "logits" output, and its share of the step's rows.
 struct MicroBatch {

@@ -44,7 +44,8 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
   first_config_ = config_;
   front_ = {peft::virtual_tokens(method_, config_), peft::position_shift(method_, config_)};
   check_fit();
-  adapted_ = peft::apply(base_graph(padded_shape(1, 1, 1)), method_, config_);
+  adapted_ = peft::apply(base_graph(padded_shape(1, 1, 1)), method_, config_,
+                         {.model = model_.model_type});
   if (!options_.from_scratch) load_parameters(model_.folder, adapted_.graph, store_);
   peft::initialize(adapted_, store_, static_cast<uint64_t>(options_.seed));
   for (const Param& p : adapted_.graph.params()) {
@@ -60,10 +61,7 @@ std::string_view Trainer::task_type() const {
 // A label stands for a token: none may be cut off, as it is from a text that is classified.
 void Trainer::check_fit() const {
   if (task_.trained_as() != TaskKind::language) return;
-  if (model_.family->kind != Family::Kind::decoder && !two_stacks()) {
-    throw UsageError("language modelling needs a decoder; models of type {} have none",
-                     model_.model_type);
-  }
+  training_head(model_, TaskKind::language);  // throws where there is none
   size_t longest = 0;
   for (const auto* rows : {&task_.train, &task_.dev, &task_.test, &task_.also}) {
     for (const Example& x : *rows) longest = std::max(longest, x.ids.size());
@@ -291,16 +289,19 @@ void Trainer::evaluate_progress(int64_t step) {
   for (const auto& [name, t] : trained(false)) best_[name] = t.clone();
 }
 
+void Trainer::expect_trainable() const {
+  if (peft::trainable_count(adapted_.graph) > 0) return;
+  throw UsageError("the method '{}' finds nothing to train in a {} model under this task",
+                   method_.name, model_.model_type);
+}
+
 TrainResult Trainer::train(const OnStep& on_step) {
   if (task_.train.empty()) throw UsageError("the task {} has no rows to train on", task_.name);
   if (options_.eval_every > 0 && task_.dev.empty()) {
     throw UsageError("--eval-every looks at development rows, and the task {} has none; see --dev",
                      task_.name);
   }
-  if (peft::trainable_count(adapted_.graph) == 0) {
-    throw UsageError("the method '{}' finds nothing to train in a {} model under this task",
-                     method_.name, model_.model_type);
-  }
+  expect_trainable();
   TrainResult result;
   result.method = method_.name;
   result.trainable = peft::trainable_count(adapted_.graph, false);

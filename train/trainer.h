@@ -75,6 +75,8 @@ class Trainer {
   // the last whole step, and the checkpoint is written.
   using OnStep = std::function<bool(const StepReport&)>;
   TrainResult train(const OnStep& on_step = nullptr);
+  // Throws UsageError where the method finds nothing to train.
+  void expect_trainable() const;
   // Metrics on rows of the task.
   std::map<std::string, double> evaluate(const std::vector<Example>& rows,
                                          double* seconds = nullptr);

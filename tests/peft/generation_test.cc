@@ -6,26 +6,23 @@
 
 #include "autograd/evaluate.h"
 #include "autograd/passes/cheap_forms.h"
-#include "core/random.h"
+#include "core/error.h"
 #include "models/batch.h"
 #include "models/family.h"
 #include "models/generation/generate.h"
-#include "models/weights.h"
 #include "peft/method.h"
 #include "tests/support/golden.h"
+#include "tests/support/peft_case.h"
 
 namespace graft::testing {
 namespace {
 
 using Tokens = std::vector<int64_t>;
 
-// What a method misses in a pre-norm model without biases.
-const std::map<std::string, const char*> kRefused = {
-    {"pfeiffer", "not followed by a residual and a norm"},
-    {"unipelt", "not followed by a residual and a norm"},
-    {"compacter++", "not followed by a residual and a norm"},
-    {"bitfit", "bias"},
-    {"lst", "is not LN(x + f(x))"}};
+// What a method misses in a LLaMA.
+const std::map<std::string, const char*> kRefused = {{"unipelt", "is a mean over all tokens"},
+                                                     {"bitfit", "bias"},
+                                                     {"lst", "reads the result of rms_norm"}};
 
 std::vector<std::string> method_names() {
   std::vector<std::string> names;
@@ -35,24 +32,15 @@ std::vector<std::string> method_names() {
 
 using Case = std::tuple<const char*, std::string>;  // model, method
 
-class MethodGeneration : public ::testing::TestWithParam<Case> {
+class MethodsGenerate : public ::testing::TestWithParam<Case> {
  protected:
-  MethodGeneration()
+  MethodsGenerate()
       : config_(load_config(golden_dir() + "/models/" + std::get<0>(GetParam()))),
         two_stacks_(config_.family->decode != nullptr),
         head_(two_stacks_ ? Head::seq2seq_lm : Head::causal_lm),
         method_(peft::find_method(std::get<1>(GetParam()))),
-        set_(peft::complete_config(method_, given())),
+        set_(peft::complete_config(method_, small_settings(std::get<1>(GetParam())))),
         front_{peft::virtual_tokens(method_, set_), peft::position_shift(method_, set_)} {}
-
-  static Json given() {
-    const std::string name = std::get<1>(GetParam());
-    if (name == "adalora") return {{"total_step", 10}};
-    if (name.starts_with("compacter")) return {{"reduction_factor", 4}, {"phm_dim", 2}};
-    if (name == "intrinsic") return {{"intrinsic_dim", 200}};
-    if (name == "prompt_tuning" || name.starts_with("prefix")) return {{"num_virtual_tokens", 3}};
-    return Json::object();
-  }
 
   Graph base(const ModelOptions& o) const { return build_model(config_, o); }
   peft::Adapted adapted(ModelOptions o) const {
@@ -61,22 +49,10 @@ class MethodGeneration : public ::testing::TestWithParam<Case> {
   }
 
   // Parameters at which the adapter matters.
-  void fill_store() {
+  void start() {
     const peft::Adapted a = adapted({.length = 4, .head = head_});
-    load_parameters(config_.folder, a.graph, store_);
-    peft::initialize(a, store_, 3);
-    std::map<std::string, Tensor> fisher;
-    for (const std::string& name : a.fisher.params)
-      fisher[name] = draw(Init::uniform(0, 1), a.graph.param(name).type, 9, name);
-    if (!fisher.empty()) a.fisher.start(fisher, store_);
-    for (const Param& p : a.graph.params()) {
-      if (!p.trainable) continue;
-      Tensor t = store_.get(p.name).clone();
-      const RandomStream random(5, hash_name(p.name));
-      for (int64_t i = 0; i < t.elements(); ++i)
-        t.data<float>()[i] += 0.1f * static_cast<float>(random.normal(static_cast<uint64_t>(i)));
-      store_.set(p.name, t);
-    }
+    fill_store(a, config_.folder, store_);
+    disturb(a.graph, store_, 0.1F);
   }
 
   // The whole text again for each token.
@@ -111,9 +87,9 @@ class MethodGeneration : public ::testing::TestWithParam<Case> {
   ParamStore store_;
 };
 
-TEST_P(MethodGeneration, TheCacheChangesNothing) {
+TEST_P(MethodsGenerate, TheCacheChangesNothing) {
   try {
-    fill_store();
+    start();
   } catch (const UsageError& e) {
     const auto refused = kRefused.find(std::get<1>(GetParam()));
     ASSERT_NE(refused, kRefused.end()) << e.what();
@@ -137,7 +113,21 @@ TEST_P(MethodGeneration, TheCacheChangesNothing) {
     EXPECT_EQ(got[r], without_cache(prompts[r], kNew)) << "row " << r;
 }
 
-INSTANTIATE_TEST_SUITE_P(Peft, MethodGeneration,
+// What it would attend to is in no cache.
+TEST(MethodGeneration, ALadderRefusesACache) {
+  const Graph base = build_model(
+      load_config(golden_dir() + "/models/opt"),
+      {.head = Head::causal_lm, .cache = {.use = CacheOptions::Use::extend, .capacity = 16}});
+  try {
+    peft::apply(base, peft::find_method("lst"), small_settings("lst"));
+    FAIL() << "is not refused";
+  } catch (const UsageError& e) {
+    EXPECT_NE(std::string(e.what()).find("keys and values of the 16 tokens"), std::string::npos)
+        << e.what();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Peft, MethodsGenerate,
                          ::testing::Combine(::testing::Values("llama", "t5_gated"),
                                             ::testing::ValuesIn(method_names())),
                          [](const auto& row) {
