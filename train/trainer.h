@@ -12,6 +12,7 @@
 #include "autograd/executor.h"
 #include "models/batch.h"
 #include "models/family.h"
+#include "models/image.h"
 #include "models/model.h"
 #include "peft/method.h"
 #include "train/checkpoint.h"
@@ -116,6 +117,7 @@ class Trainer {
   BatchShape shape_of(const std::vector<Example>& rows, const Batch& batch) const;
   BatchShape padded_shape(size_t rows, size_t longest, size_t said) const;
   Graph base_graph(BatchShape shape) const;
+  bool pictures() const { return model_.family->kind == Family::Kind::image; }
   bool two_stacks() const { return model_.family->decode != nullptr; }
   void check_fit() const;
   std::shared_ptr<const Program> plan_step(const Json& config, BatchShape shape) const;
@@ -150,6 +152,7 @@ class Trainer {
   Json config_, first_config_;  // of the present stage, of the first
   TrainOptions options_;
   InFront front_;  // of every text
+  ImageConfig image_config_;
   peft::Adapted adapted_;
   ParamStore store_;
   Progress progress_;
