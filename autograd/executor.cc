@@ -221,13 +221,15 @@ void Executor::set_profile(bool on) {
 
 std::vector<OpTime> Executor::profile() const {
   std::map<std::string_view, OpTime> by_op;
+  std::vector<bool> seen(node_seconds_.size(), false);  // a node may run again
   for (const Bound& b : bound_) {
     if (b.kernel == nullptr) continue;
     const Node& n = program_->graph.node(b.node);
     OpTime& t = by_op[n.op->name];
     t.op = n.op->name;
     t.calls += profiled_runs_;
-    t.seconds += node_seconds_[static_cast<size_t>(b.node)];
+    if (!seen[static_cast<size_t>(b.node)]) t.seconds += node_seconds_[static_cast<size_t>(b.node)];
+    seen[static_cast<size_t>(b.node)] = true;
     t.flops += static_cast<double>(profiled_runs_) * cost_of(program_->graph, n).flops;
   }
   std::vector<OpTime> times;

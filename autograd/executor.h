@@ -78,7 +78,7 @@ class Executor {
   std::vector<void*> data_;         // [buffer]
   std::vector<std::vector<View>> views_;
   std::vector<Bound> bound_;
-  std::vector<double> node_seconds_;
+  std::vector<double> node_seconds_;  // [node]: of all its runs
   int64_t profiled_runs_ = 0;
   uint64_t bound_version_ = 0;
   size_t high_water_ = 0;

@@ -74,6 +74,8 @@ struct OpDef {
   // Without inputs but costly: computed once and kept, like what depends on frozen parameters
   // alone.
   bool once = false;
+  // Products and attention: what is worth keeping rather than computing again.
+  bool costly = false;
   bool draws = false;  // reads random numbers: two such nodes are two draws, however alike
   // Output k is input updates[k] changed in place (optimizer updates); -1: it is not.
   std::array<int8_t, 4> updates = {-1, -1, -1, -1};

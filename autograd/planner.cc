@@ -1,13 +1,15 @@
 #include "autograd/planner.h"
 
 #include <algorithm>
-#include <functional>
-#include <numeric>
-#include <queue>
+#include <map>
+#include <optional>
 #include <set>
 
 #include "autograd/op.h"
 #include "autograd/passes/dead_code.h"
+#include "autograd/plan/layout.h"
+#include "autograd/plan/lives.h"
+#include "autograd/plan/order.h"
 #include "core/error.h"
 #include "core/random.h"
 
@@ -20,93 +22,34 @@ size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 
 class Planner {
  public:
-  Planner(const Graph& graph, const PlanOptions& options) : options_(options) {
+  Planner(const Graph& graph, const PlanOptions& options)
+      : options_(options), live_(live_nodes(graph)) {
     p_.graph = graph;
     p_.backend = options.backend;
+    p_.once = computed_once(graph, live_);
+    runs_ = with_recomputation(graph, execution_order(graph, live_, p_.once), options.recompute);
+    lives_.emplace(graph, runs_);
   }
 
   Program run() {
-    live_ = live_nodes(p_.graph);
-    find_once();
-    order_nodes();
-    count_reads();
     find_homes();
     place_values();
-    lay_out();
-    for (int32_t id : order_) p_.flops += cost_of(p_.graph, p_.graph.node(id)).flops;
+    write_steps();
+    std::vector<bool> to_the_end(p_.buffers.size(), false);
+    for (size_t b = 0; b < p_.buffers.size(); ++b) {
+      to_the_end[b] =
+          std::ranges::any_of(held_[b], [&](const Life& life) { return life.last >= end(); });
+    }
+    lay_out(p_, to_the_end);
+    count_persistent();
     return std::move(p_);
   }
 
  private:
   const Node& node(int32_t id) const { return p_.graph.node(id); }
-  static bool is_leaf(const Node& n) { return n.op->name == "input" || n.op->name == "param"; }
-
-  // Nodes that depend on frozen parameters alone are computed once and kept: packed weights,
-  // transposed tables. Constants are cheaper to refill than to keep.
-  void find_once() {
-    std::set<std::string> changing;
-    for (const auto& [name, v] : p_.graph.assignments()) changing.insert(name);
-    const size_t count = p_.graph.nodes().size();
-    p_.once.assign(count, false);
-    std::vector<bool> frozen(count, false);
-    for (size_t i = 0; i < count; ++i) {
-      const Node& n = p_.graph.nodes()[i];
-      if (n.op->name == "param") {
-        const Param& param = p_.graph.param(n.attrs.as<NameAttrs>().name);
-        frozen[i] =
-            !param.trainable && param.kind == Param::Kind::weight && !changing.contains(param.name);
-      } else if ((!n.inputs.empty() || n.op->once) && n.op->view_of < 0) {
-        frozen[i] = std::ranges::all_of(
-            n.inputs, [&](Value v) { return !v.valid() || frozen[static_cast<size_t>(v.node)]; });
-        p_.once[i] = frozen[i] && live_[i];
-      } else if (n.op->view_of >= 0) {
-        frozen[i] = frozen[static_cast<size_t>(n.inputs[0].node)];
-      }
-    }
-  }
-
-  // The graph's own order, except that an update in place waits for everyone who reads the old
-  // value.
-  void order_nodes() {
-    const auto count = static_cast<int32_t>(p_.graph.nodes().size());
-    std::vector<std::vector<int32_t>> after(static_cast<size_t>(count));
-    std::vector<int32_t> pending(static_cast<size_t>(count), 0);
-    auto edge = [&](int32_t from, int32_t to) {
-      after[static_cast<size_t>(from)].push_back(to);
-      ++pending[static_cast<size_t>(to)];
-    };
-    const Uses uses(p_.graph.nodes());
-    for (int32_t i = 0; i < count; ++i) {
-      if (!live_[static_cast<size_t>(i)]) continue;
-      const Node& n = node(i);
-      for (const Value v : n.inputs) {
-        if (v.valid()) edge(v.node, i);
-      }
-      for (int8_t updated : n.op->updates) {
-        if (updated < 0) continue;
-        for (const Use& u : uses.of(n.inputs[static_cast<size_t>(updated)])) {
-          if (u.node != i && live_[static_cast<size_t>(u.node)]) edge(u.node, i);
-        }
-      }
-    }
-    std::priority_queue<int32_t, std::vector<int32_t>, std::greater<>> ready;
-    for (int32_t i = 0; i < count; ++i) {
-      if (live_[static_cast<size_t>(i)] && pending[static_cast<size_t>(i)] == 0) ready.push(i);
-    }
-    size_t wanted = static_cast<size_t>(std::ranges::count(live_, true));
-    while (!ready.empty()) {
-      const int32_t id = ready.top();
-      ready.pop();
-      --wanted;
-      if (!is_leaf(node(id)) && !p_.once[static_cast<size_t>(id)]) order_.push_back(id);
-      for (int32_t next : after[static_cast<size_t>(id)]) {
-        if (--pending[static_cast<size_t>(next)] == 0) ready.push(next);
-      }
-    }
-    if (wanted != 0) {
-      throw GraphError(
-          "updates in place cannot be ordered: two of them read each other's old values");
-    }
+  int32_t end() const { return static_cast<int32_t>(runs_.size()); }
+  static bool in_arena(Program::Kind kind) {
+    return kind == Program::Kind::arena || kind == Program::Kind::workspace;
   }
 
   // What is assigned to a parameter may be computed in the parameter's own bytes, and so may what
@@ -127,29 +70,11 @@ class Planner {
     }
   }
 
-  // Positions in order_ at which each value is read for the last time; results are read at the very
-  // end.
-  void count_reads() {
-    const auto end = static_cast<int32_t>(order_.size());
-    last_read_.resize(p_.graph.nodes().size());
-    for (size_t i = 0; i < last_read_.size(); ++i)
-      last_read_[i].assign(p_.graph.nodes()[i].outputs.size(), -1);
-    for (int32_t at = 0; at < end; ++at) {
-      for (const Value v : node(order_[static_cast<size_t>(at)]).inputs) {
-        if (v.valid()) last_read_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)] = at;
-      }
-    }
-    for (const auto* named : {&p_.graph.outputs(), &p_.graph.assignments()}) {
-      for (const auto& [name, v] : *named)
-        last_read_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)] = end;
-    }
-  }
-
-  int32_t add_buffer(Program::Kind kind, size_t bytes, std::string name = {}) {
-    p_.buffers.push_back(
-        {kind,
-         kind == Program::Kind::arena || kind == Program::Kind::workspace ? aligned(bytes) : bytes,
-         0, std::move(name)});
+  // `held`: the lives of the value that it is made for.
+  int32_t add_buffer(Program::Kind kind, size_t bytes, std::string name,
+                     const std::vector<Life>& held) {
+    p_.buffers.push_back({kind, in_arena(kind) ? aligned(bytes) : bytes, 0, std::move(name)});
+    held_.push_back(held);
     return static_cast<int32_t>(p_.buffers.size()) - 1;
   }
 
@@ -162,41 +87,86 @@ class Planner {
     p_.place.resize(count);
     p_.workspace.assign(count, -1);
     for (size_t i = 0; i < count; ++i) {
-      p_.place[i].assign(p_.graph.nodes()[i].outputs.size(), -1);
-      if (!live_[i]) continue;
       const Node& n = p_.graph.nodes()[i];
+      const auto id = static_cast<int32_t>(i);
+      p_.place[i].assign(n.outputs.size(), -1);
+      if (!live_[i]) continue;
       if (is_leaf(n)) {
-        const auto kind = n.op->name == "input"  ? Program::Kind::input
-                          : last_read_[i][0] < 0 ? Program::Kind::source
-                                                 : Program::Kind::param;
-        p_.place[i][0] = add_buffer(kind, n.outputs[0].bytes(), n.attrs.as<NameAttrs>().name);
-        expiry_.resize(p_.buffers.size(), -1);
-        expiry_.back() = last_read_[i][0];
+        const int32_t last = lives_->last_read(id, 0);
+        const auto kind = n.op->name == "input" ? Program::Kind::input
+                          : last < 0            ? Program::Kind::source
+                                                : Program::Kind::param;
+        p_.place[i][0] =
+            add_buffer(kind, n.outputs[0].bytes(), n.attrs.as<NameAttrs>().name, {{-1, last}});
       } else if (p_.once[i]) {
-        const bool read = std::ranges::any_of(last_read_[i], [](int32_t at) { return at >= 0; });
+        bool read = false;
+        for (size_t k = 0; k < n.outputs.size(); ++k) read |= lives_->last_read(id, k) >= 0;
         const auto kind = read ? Program::Kind::derived : Program::Kind::passing;
-        for (size_t k = 0; k < n.outputs.size(); ++k) {
-          p_.place[i][k] =
-              add_buffer(kind, n.outputs[k].bytes(), derived_name(static_cast<int32_t>(i), k));
-        }
+        for (size_t k = 0; k < n.outputs.size(); ++k)
+          p_.place[i][k] = add_buffer(kind, n.outputs[k].bytes(), derived_name(id, k), {});
       }
     }
-    expiry_.resize(p_.buffers.size(), -1);
-    for (size_t at = 0; at < order_.size(); ++at) place_node(order_[at], static_cast<int32_t>(at));
+    std::vector<bool> placed(count, false);
+    for (const int32_t id : runs_) {
+      if (!placed[static_cast<size_t>(id)]) place_node(id);
+      placed[static_cast<size_t>(id)] = true;
+    }
+  }
 
-    // Steps: each run, followed by what dies with it.
-    const auto end = static_cast<int32_t>(order_.size());
-    std::vector<std::vector<int32_t>> dying(order_.size() + 1);
-    for (size_t b = 0; b < p_.buffers.size(); ++b) {
-      const Program::Kind kind = p_.buffers[b].kind;
-      if (kind == Program::Kind::arena || kind == Program::Kind::workspace) {
-        dying[static_cast<size_t>(std::min(expiry_[b], end))].push_back(static_cast<int32_t>(b));
+  // For all its runs.
+  void place_node(int32_t id) {
+    const Node& n = node(id);
+    for (size_t k = 0; k < n.outputs.size(); ++k) {
+      const std::vector<Life>& lives = lives_->of(id, k);
+      int32_t b = -1;
+      if (n.op->view_of >= 0) {
+        b = buffer_of(n.inputs[static_cast<size_t>(n.op->view_of)]);
+      } else if (k < n.op->updates.size() && n.op->updates[k] >= 0) {
+        b = buffer_of(n.inputs[static_cast<size_t>(n.op->updates[k])]);
+      } else if (k == 0 && options_.in_place) {
+        b = overwritable_input(id, lives);
       }
+      if (b < 0) {
+        b = add_buffer(Program::Kind::arena, n.outputs[k].bytes(), {}, lives);
+      } else {
+        auto& held = held_[static_cast<size_t>(b)];
+        held.insert(held.end(), lives.begin(), lives.end());
+      }
+      p_.place[static_cast<size_t>(id)][k] = b;
     }
-    for (int32_t at = 0; at < end; ++at) {
-      p_.steps.push_back({Program::Action::run, order_[static_cast<size_t>(at)], -1});
-      for (int32_t b : dying[static_cast<size_t>(at)])
-        p_.steps.push_back({Program::Action::free, -1, b});
+    if (const size_t bytes = workspace_bytes(n); bytes > 0) {
+      std::vector<Life> lives;
+      for (const Life& life : lives_->of(id, 0)) lives.push_back({life.first, life.first});
+      p_.workspace[static_cast<size_t>(id)] =
+          add_buffer(Program::Kind::workspace, bytes, {}, lives);
+    }
+  }
+
+  // Steps: each run, followed by what dies with it.
+  void write_steps() {
+    std::vector<std::vector<int32_t>> dying(runs_.size() + 1);
+    for (size_t b = 0; b < p_.buffers.size(); ++b) {
+      auto& held = held_[b];
+      if (!in_arena(p_.buffers[b].kind)) continue;
+      std::ranges::sort(held, {}, &Life::first);
+      // A life that begins where another ends goes on in the same bytes.
+      int32_t last = held[0].last;
+      for (const Life& life : held) {
+        if (life.first > last) dying[static_cast<size_t>(last)].push_back(static_cast<int32_t>(b));
+        last = std::max(last, life.last);
+      }
+      dying[static_cast<size_t>(last)].push_back(static_cast<int32_t>(b));
+    }
+    std::vector<bool> ran(p_.graph.nodes().size(), false);
+    for (size_t at = 0; at < runs_.size(); ++at) {
+      const int32_t id = runs_[at];
+      const bool again = ran[static_cast<size_t>(id)];
+      ran[static_cast<size_t>(id)] = true;
+      p_.steps.push_back({again ? Program::Action::recompute : Program::Action::run, id, -1});
+      const double flops = cost_of(p_.graph, node(id)).flops;
+      p_.flops += flops;
+      if (again) p_.recompute_flops += flops;
+      for (const int32_t b : dying[at]) p_.steps.push_back({Program::Action::free, -1, b});
     }
     for (size_t i = 0; i < p_.graph.assignments().size(); ++i) {
       const auto& [name, v] = p_.graph.assignments()[i];
@@ -205,36 +175,10 @@ class Planner {
         p_.steps.push_back({Program::Action::write, static_cast<int32_t>(i), -1});
       }
     }
-    for (int32_t b : dying[order_.size()]) p_.steps.push_back({Program::Action::free, -1, b});
+    for (const int32_t b : dying.back()) p_.steps.push_back({Program::Action::free, -1, b});
   }
 
-  void place_node(int32_t id, int32_t at) {
-    const Node& n = node(id);
-    for (size_t k = 0; k < n.outputs.size(); ++k) {
-      int32_t b = -1;
-      if (n.op->view_of >= 0) {
-        b = buffer_of(n.inputs[static_cast<size_t>(n.op->view_of)]);
-      } else if (k < n.op->updates.size() && n.op->updates[k] >= 0) {
-        b = buffer_of(n.inputs[static_cast<size_t>(n.op->updates[k])]);
-      } else if (k == 0 && options_.in_place) {
-        b = overwritable_input(id, at);
-      }
-      if (b < 0) b = add_buffer(Program::Kind::arena, n.outputs[k].bytes());
-      expiry_.resize(p_.buffers.size(), -1);
-      p_.place[static_cast<size_t>(id)][k] = b;
-      // Views and in-place results prolong the life of what they stand in.
-      const int32_t last = std::max(at, last_read_[static_cast<size_t>(id)][k]);
-      expiry_[static_cast<size_t>(b)] = std::max(expiry_[static_cast<size_t>(b)], last);
-    }
-    if (size_t bytes = workspace_bytes(n); bytes > 0) {
-      const int32_t b = add_buffer(Program::Kind::workspace, bytes);
-      expiry_.resize(p_.buffers.size(), -1);
-      expiry_[static_cast<size_t>(b)] = at;
-      p_.workspace[static_cast<size_t>(id)] = b;
-    }
-  }
-
-  int32_t overwritable_input(int32_t id, int32_t at) const {
+  int32_t overwritable_input(int32_t id, const std::vector<Life>& lives) const {
     const Node& n = node(id);
     const std::string* home = home_[static_cast<size_t>(id)];
     for (size_t i = 0; i < n.inputs.size(); ++i) {
@@ -244,8 +188,7 @@ class Planner {
       const Program::Buffer& buffer = p_.buffers[static_cast<size_t>(b)];
       const bool ours = buffer.kind == Program::Kind::arena ||
                         (buffer.kind == Program::Kind::param && home && *home == buffer.name);
-      // expiry_ covers every value that stands in these bytes.
-      if (!ours || expiry_[static_cast<size_t>(b)] > at) continue;
+      if (!ours || !free_for(b, lives)) continue;
       // Another operand that stands in the same bytes must be the very same value, and one that may
       // be overwritten too.
       bool shared = false;
@@ -257,6 +200,17 @@ class Planner {
       if (!shared) return b;
     }
     return -1;
+  }
+
+  // Whether nothing in a buffer is alive in any of these lives, but what is read as one begins.
+  bool free_for(int32_t buffer, const std::vector<Life>& lives) const {
+    for (const Life& there : held_[static_cast<size_t>(buffer)]) {
+      for (const Life& life : lives) {
+        if (there.last > life.first && there.first < life.last) return false;
+        if (there.first == life.last) return false;
+      }
+    }
+    return true;
   }
 
   size_t workspace_bytes(const Node& n) const {
@@ -300,126 +254,24 @@ class Planner {
     return known = text;
   }
 
-  void lay_out();
-  std::vector<size_t> offsets_in_order(const std::vector<int32_t>& buffers,
-                                       const std::function<double(int32_t)>& key,
-                                       size_t& top) const;
+  void count_persistent() {
+    std::set<std::string> counted;  // several leaves of one name are one buffer
+    for (const Program::Buffer& b : p_.buffers) {
+      const bool persistent = b.kind == Program::Kind::input || b.kind == Program::Kind::param ||
+                              b.kind == Program::Kind::derived;
+      if (persistent && counted.insert(b.name).second) p_.persistent_bytes += b.bytes;
+    }
+  }
 
   PlanOptions options_;
   Program p_;
   std::vector<bool> live_;
-  std::vector<int32_t> order_;
-  std::vector<std::vector<int32_t>> last_read_;
+  std::vector<int32_t> runs_;  // nodes, some of them more than once
+  std::optional<Lives> lives_;
   std::map<Value, std::string> derived_names_;
   std::vector<const std::string*> home_;  // [node]: the parameter that output 0 becomes; or null
-  std::vector<int32_t> expiry_;           // [buffer]: position in order_ after which it is dead
+  std::vector<std::vector<Life>> held_;   // [buffer]: the lives of all that stands in it
 };
-
-// Lives in steps, then offsets: buffers in several orders, each at the lowest place that is free
-// during its life; the best order wins.
-void Planner::lay_out() {
-  std::vector<int32_t> mine;
-  for (size_t s = 0; s < p_.steps.size(); ++s) {
-    const Program::Step& step = p_.steps[s];
-    const auto at = static_cast<int32_t>(s);
-    if (step.action == Program::Action::run) {
-      auto start = [&](int32_t b) {
-        Program::Buffer& buffer = p_.buffers[static_cast<size_t>(b)];
-        if ((buffer.kind == Program::Kind::arena || buffer.kind == Program::Kind::workspace) &&
-            buffer.first < 0) {
-          buffer.first = at;
-          mine.push_back(b);
-        }
-      };
-      for (int32_t b : p_.place[static_cast<size_t>(step.node)]) start(b);
-      if (const int32_t b = p_.workspace[static_cast<size_t>(step.node)]; b >= 0) start(b);
-    } else if (step.action == Program::Action::free) {
-      p_.buffers[static_cast<size_t>(step.buffer)].last = at;
-    }
-  }
-  const std::vector<size_t> timeline = memory_timeline(p_);
-  for (size_t bytes : timeline) p_.live_bytes = std::max(p_.live_bytes, bytes);
-
-  // Orders by size, life and both; then sizes shaken a little, while the result is not close to the
-  // bound. All of it deterministic.
-  using Key = std::function<double(int32_t)>;
-  auto bytes_of = [&](int32_t id) {
-    return static_cast<double>(p_.buffers[static_cast<size_t>(id)].bytes);
-  };
-  auto life_of = [&](int32_t id) {
-    const Program::Buffer& b = p_.buffers[static_cast<size_t>(id)];
-    return static_cast<double>(b.last - b.first);
-  };
-  std::vector<Key> keys = {
-      bytes_of, life_of, [&](int32_t id) { return bytes_of(id) * life_of(id); },
-      [&](int32_t id) { return -static_cast<double>(p_.buffers[static_cast<size_t>(id)].first); }};
-  // What lives to the end first, at the bottom; the rest fits into the time before each of them
-  // begins.
-  const auto end = static_cast<int32_t>(order_.size());
-  auto pinned = [&](int32_t id) { return expiry_[static_cast<size_t>(id)] >= end ? 1e15 : 0.0; };
-  keys.push_back([&](int32_t id) { return pinned(id) + bytes_of(id); });
-  keys.push_back(
-      [&](int32_t id) { return pinned(id) > 0 ? pinned(id) + life_of(id) : bytes_of(id); });
-  keys.push_back(
-      [&](int32_t id) { return pinned(id) > 0 ? pinned(id) - life_of(id) : bytes_of(id); });
-  constexpr uint64_t kShakes = 48;
-  for (uint64_t shake = 1; shake <= kShakes; ++shake) {
-    keys.push_back([&, shake](int32_t id) {
-      return (shake % 2 == 0 ? pinned(id) : 0) +
-             bytes_of(id) * (0.6 + 0.8 * static_cast<double>(RandomStream(shake, 0).uniform(
-                                             static_cast<uint64_t>(id))));
-    });
-  }
-  std::vector<size_t> best;
-  size_t best_bytes = SIZE_MAX;
-  for (const Key& key : keys) {
-    size_t top = 0;
-    std::vector<size_t> offsets = offsets_in_order(mine, key, top);
-    if (top < best_bytes) {
-      best_bytes = top;
-      best = std::move(offsets);
-    }
-    if (static_cast<double>(best_bytes) <= 1.01 * static_cast<double>(p_.live_bytes)) break;
-  }
-  p_.arena_bytes = mine.empty() ? 0 : best_bytes;
-  for (int32_t id : mine)
-    p_.buffers[static_cast<size_t>(id)].offset = best[static_cast<size_t>(id)];
-
-  std::set<std::string> counted;  // several leaves of one name are one buffer
-  for (const Program::Buffer& b : p_.buffers) {
-    const bool persistent = b.kind == Program::Kind::input || b.kind == Program::Kind::param ||
-                            b.kind == Program::Kind::derived;
-    if (persistent && counted.insert(b.name).second) p_.persistent_bytes += b.bytes;
-  }
-}
-
-// Each buffer in turn at the lowest place that is free during its life, the largest key first.
-std::vector<size_t> Planner::offsets_in_order(const std::vector<int32_t>& buffers,
-                                              const std::function<double(int32_t)>& key,
-                                              size_t& top) const {
-  std::vector<std::pair<double, int32_t>> sorted;
-  for (int32_t id : buffers) sorted.emplace_back(-key(id), id);
-  std::ranges::sort(sorted);
-  std::vector<size_t> offsets(p_.buffers.size(), 0);
-  std::vector<int32_t> placed;  // by offset
-  for (const auto& [rank, id] : sorted) {
-    const Program::Buffer& b = p_.buffers[static_cast<size_t>(id)];
-    size_t offset = 0;
-    for (int32_t other : placed) {
-      const Program::Buffer& o = p_.buffers[static_cast<size_t>(other)];
-      const size_t low = offsets[static_cast<size_t>(other)];
-      if (o.last < b.first || b.last < o.first) continue;
-      if (low >= offset + b.bytes) break;
-      offset = std::max(offset, low + o.bytes);
-    }
-    offsets[static_cast<size_t>(id)] = offset;
-    const auto where = std::ranges::upper_bound(
-        placed, offset, {}, [&](int32_t o) { return offsets[static_cast<size_t>(o)]; });
-    placed.insert(where, id);
-    top = std::max(top, offset + b.bytes);
-  }
-  return offsets;
-}
 
 }  // namespace
 

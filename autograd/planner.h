@@ -2,12 +2,14 @@
 #pragma once
 
 #include "autograd/graph.h"
+#include "autograd/plan/recompute.h"
 #include "autograd/program.h"
 
 namespace graft {
 
 struct PlanOptions {
   Backend backend = Backend::cpu;
+  Recompute recompute = Recompute::cheap;
   bool in_place = true;  // let outputs overwrite inputs that die
 };
 

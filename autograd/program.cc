@@ -7,6 +7,11 @@
 
 namespace graft {
 
+bool Program::Buffer::alive_at(int32_t step) const {
+  return std::ranges::any_of(
+      lives, [step](const Life& life) { return life.first <= step && step <= life.last; });
+}
+
 std::vector<size_t> memory_timeline(const Program& program) {
   std::vector<size_t> timeline;
   std::vector<bool> alive(program.buffers.size(), false);
@@ -69,7 +74,7 @@ MemoryParts memory_parts(const Program& program) {
   const auto peak = static_cast<int32_t>(std::ranges::max_element(timeline) - timeline.begin());
   for (size_t i = 0; i < program.buffers.size(); ++i) {
     const Program::Buffer& b = program.buffers[i];
-    if (b.first < 0 || b.first > peak || b.last < peak) continue;
+    if (!b.alive_at(peak)) continue;
     (b.kind == Program::Kind::workspace ? parts.workspace
      : kind[i] == 1                     ? parts.gradients
                                         : parts.activations) += b.bytes;
@@ -86,7 +91,7 @@ std::string explain_peak(const Program& program, size_t lines) {
     auto add = [&](int32_t b, const std::string& what) {
       if (b < 0 || seen[static_cast<size_t>(b)]) return;
       const Program::Buffer& buffer = program.buffers[static_cast<size_t>(b)];
-      if (buffer.first < 0 || buffer.first > peak || buffer.last < peak) return;
+      if (!buffer.alive_at(peak)) return;
       seen[static_cast<size_t>(b)] = true;
       alive.emplace_back(buffer.bytes, what);
     };

@@ -22,12 +22,18 @@ struct Program {
     source,     // a parameter that only derived values are computed from: no run touches it
     passing,    // on the way from there to a derived value: exists only while that is computed
   };
+  struct Life {
+    int32_t first = 0, last = 0;
+  };
   struct Buffer {
     Kind kind = Kind::arena;
     size_t bytes = 0;
-    size_t offset = 0;              // arena and workspace only
-    std::string name;               // of the input, parameter or derived value
-    int32_t first = -1, last = -1;  // steps between which it is alive (arena and workspace)
+    size_t offset = 0;  // arena and workspace only
+    std::string name;   // of the input, parameter or derived value
+    // Steps between which it is alive (arena and workspace), in order: what is computed again has
+    // more than one life.
+    std::vector<Life> lives = {};
+    bool alive_at(int32_t step) const;
   };
   enum class Action : uint8_t {
     run,        // a node, for the first time
@@ -51,8 +57,9 @@ struct Program {
 
   size_t arena_bytes = 0;       // largest end of a buffer in the arena
   size_t persistent_bytes = 0;  // inputs, parameters and derived values that a run reads
-  size_t live_bytes = 0;  // the most bytes alive at one step: no plan of this order needs less
-  double flops = 0;       // of one run
+  size_t live_bytes = 0;       // the most bytes alive at one step: no plan of this order needs less
+  double flops = 0;            // of one run
+  double recompute_flops = 0;  // of these, what nodes cost that run again
   size_t peak_bytes() const { return persistent_bytes + arena_bytes; }
 };
 

@@ -127,10 +127,15 @@ std::vector<Type> infer_deberta_bucket(const InferCall& c) {
 }
 
 constexpr OpDef kOps[] = {
-    {.name = "attention", .infer = infer_attention, .vjp = vjp_attention, .flops = attention_flops},
+    {.name = "attention",
+     .infer = infer_attention,
+     .vjp = vjp_attention,
+     .flops = attention_flops,
+     .costly = true},
     {.name = "attention_backward",
      .infer = infer_attention_backward,
-     .flops = attention_backward_flops},
+     .flops = attention_backward_flops,
+     .costly = true},
     {.name = "rope", .infer = infer_rope, .vjp = vjp_rope},
     {.name = "t5_bucket", .infer = infer_t5_bucket},
     {.name = "deberta_bucket", .infer = infer_deberta_bucket},

@@ -128,15 +128,28 @@ Values vjp_fused_linear(VjpCall& c) {
 }
 
 constexpr OpDef kOps[] = {
-    {.name = "matmul", .infer = infer_matmul, .vjp = vjp_matmul, .flops = matmul_flops},
-    {.name = "linear", .infer = infer_linear, .vjp = vjp_linear, .flops = linear_flops},
-    {.name = "linear_dx", .infer = infer_linear_dx, .vjp = vjp_linear_dx, .flops = linear_dx_flops},
+    {.name = "matmul",
+     .infer = infer_matmul,
+     .vjp = vjp_matmul,
+     .flops = matmul_flops,
+     .costly = true},
+    {.name = "linear",
+     .infer = infer_linear,
+     .vjp = vjp_linear,
+     .flops = linear_flops,
+     .costly = true},
+    {.name = "linear_dx",
+     .infer = infer_linear_dx,
+     .vjp = vjp_linear_dx,
+     .flops = linear_dx_flops,
+     .costly = true},
     {.name = "pack", .infer = infer_pack, .flops = no_flops},
     {.name = "fused_linear",
      .infer = infer_fused_linear,
      .vjp = vjp_fused_linear,
      .flops = fused_linear_flops,
-     .in_place = 1 << 3},
+     .in_place = 1 << 3,
+     .costly = true},
 };
 
 }  // namespace

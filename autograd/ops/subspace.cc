@@ -141,11 +141,16 @@ constexpr OpDef kOps[] = {
      .in_place = 1,
      .draws = true},
     {.name = "fastfood_draw", .infer = infer_fastfood_draw, .once = true},
-    {.name = "fastfood", .infer = infer_fastfood, .vjp = vjp_fastfood, .flops = fastfood_flops},
+    {.name = "fastfood",
+     .infer = infer_fastfood,
+     .vjp = vjp_fastfood,
+     .flops = fastfood_flops,
+     .costly = true},
     {.name = "fastfood_adjoint",
      .infer = infer_fastfood_adjoint,
      .vjp = vjp_fastfood_adjoint,
-     .flops = fastfood_flops},
+     .flops = fastfood_flops,
+     .costly = true},
 };
 
 }  // namespace

@@ -1,0 +1,13 @@
+// Offsets of buffers in one arena.
+#pragma once
+
+#include "autograd/program.h"
+
+namespace graft {
+
+// Says when each buffer of the arena is alive, as the steps of the program have it, and gives it a
+// place that nothing else has meanwhile; sets arena_bytes and live_bytes. `to_the_end`: [buffer],
+// those that hold results.
+void lay_out(Program& program, const std::vector<bool>& to_the_end);
+
+}  // namespace graft

@@ -1,0 +1,83 @@
+#include "autograd/plan/order.h"
+
+#include <algorithm>
+#include <functional>
+#include <queue>
+#include <set>
+#include <string>
+
+#include "autograd/op.h"
+#include "core/error.h"
+
+namespace graft {
+
+bool is_leaf(const Node& n) { return n.op->name == "input" || n.op->name == "param"; }
+
+std::vector<bool> computed_once(const Graph& graph, const std::vector<bool>& live) {
+  std::set<std::string> changing;
+  for (const auto& [name, v] : graph.assignments()) changing.insert(name);
+  const size_t count = graph.nodes().size();
+  std::vector<bool> once(count, false), frozen(count, false);
+  for (size_t i = 0; i < count; ++i) {
+    const Node& n = graph.nodes()[i];
+    if (n.op->name == "param") {
+      const Param& param = graph.param(n.attrs.as<NameAttrs>().name);
+      frozen[i] =
+          !param.trainable && param.kind == Param::Kind::weight && !changing.contains(param.name);
+    } else if ((!n.inputs.empty() || n.op->once) && n.op->view_of < 0) {
+      frozen[i] = std::ranges::all_of(
+          n.inputs, [&](Value v) { return !v.valid() || frozen[static_cast<size_t>(v.node)]; });
+      once[i] = frozen[i] && live[i];
+    } else if (n.op->view_of >= 0) {
+      frozen[i] = frozen[static_cast<size_t>(n.inputs[0].node)];
+    }
+  }
+  return once;
+}
+
+std::vector<int32_t> execution_order(const Graph& graph, const std::vector<bool>& live,
+                                     const std::vector<bool>& once) {
+  const auto count = static_cast<int32_t>(graph.nodes().size());
+  std::vector<std::vector<int32_t>> after(static_cast<size_t>(count));
+  std::vector<int32_t> pending(static_cast<size_t>(count), 0);
+  auto edge = [&](int32_t from, int32_t to) {
+    after[static_cast<size_t>(from)].push_back(to);
+    ++pending[static_cast<size_t>(to)];
+  };
+  const Uses uses(graph.nodes());
+  for (int32_t i = 0; i < count; ++i) {
+    if (!live[static_cast<size_t>(i)]) continue;
+    const Node& n = graph.node(i);
+    for (const Value v : n.inputs) {
+      if (v.valid()) edge(v.node, i);
+    }
+    for (int8_t updated : n.op->updates) {
+      if (updated < 0) continue;
+      for (const Use& u : uses.of(n.inputs[static_cast<size_t>(updated)])) {
+        if (u.node != i && live[static_cast<size_t>(u.node)]) edge(u.node, i);
+      }
+    }
+  }
+  std::priority_queue<int32_t, std::vector<int32_t>, std::greater<>> ready;
+  for (int32_t i = 0; i < count; ++i) {
+    if (live[static_cast<size_t>(i)] && pending[static_cast<size_t>(i)] == 0) ready.push(i);
+  }
+  std::vector<int32_t> order;
+  size_t wanted = static_cast<size_t>(std::ranges::count(live, true));
+  while (!ready.empty()) {
+    const int32_t id = ready.top();
+    ready.pop();
+    --wanted;
+    if (!is_leaf(graph.node(id)) && !once[static_cast<size_t>(id)]) order.push_back(id);
+    for (int32_t next : after[static_cast<size_t>(id)]) {
+      if (--pending[static_cast<size_t>(next)] == 0) ready.push(next);
+    }
+  }
+  if (wanted != 0) {
+    throw GraphError(
+        "updates in place cannot be ordered: two of them read each other's old values");
+  }
+  return order;
+}
+
+}  // namespace graft
