@@ -8,7 +8,9 @@
 
 #include "core/parallel.h"
 #include "models/chat/chat_template.h"
+#include "models/family.h"
 #include "peft/adapter_files.h"
+#include "train/image_task.h"
 
 namespace graft {
 namespace {
@@ -73,7 +75,8 @@ void add_task_options(CLI::App& command, std::string& spec, TaskOptions& o) {
   command
       .add_option("--task", spec,
                   "wordnet:NAME, a .jsonl, .csv or .tsv file (labelled texts, prompts with "
-                  "completions, conversations), or lm: text that --train names")
+                  "completions, conversations), lm: text that --train names, or a folder with a "
+                  "sub-folder of pictures per class")
       ->required();
   command.add_option("--train", o.train, "text files of the task lm, each one text");
   command.add_option("--text-column", o.text_column, "default: text, sentence or text_a");
@@ -103,6 +106,7 @@ void add_task_options(CLI::App& command, std::string& spec, TaskOptions& o) {
 }
 
 Task task_of(const ModelConfig& model, const std::string& spec, TaskOptions options) {
+  if (model.family->kind == Family::Kind::image) return load_image_task(spec, options);
   options.two_stacks = model.family->decode != nullptr;
   options.model_folder = model.folder;
   return load_task(spec, *load_tokenizer(model.folder), options);

@@ -57,7 +57,7 @@ std::pair<const peft::Method*, Json> method_of(const MethodOptions& options);
 
 void add_model_option(CLI::App& command, std::string& model);
 void add_task_options(CLI::App& command, std::string& spec, TaskOptions& options);
-// The rows of a task for that model.
+// The rows of a task for that model: of pictures if it reads those.
 Task task_of(const ModelConfig& model, const std::string& spec, TaskOptions options);
 void add_chat_template_option(CLI::App& command, std::string& name);
 void add_recipe_options(CLI::App& command, TrainOptions& options);

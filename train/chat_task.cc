@@ -45,6 +45,15 @@ int conversation_column(const Table& table, const TaskOptions& o) {
   return table.column("", {"messages", "conversations"});
 }
 
+ChatTemplate chat_template_of(const TaskOptions& o) {
+  if (o.two_stacks) {
+    throw UsageError(
+        "conversations are for decoders; a model with an encoder and a decoder learns from columns "
+        "'prompt' and 'completion'");
+  }
+  return chat_template_of(o.chat_template, o.model_folder);
+}
+
 Example chat_row(const std::string& id, const Conversation& conversation, const ChatTemplate& chat,
                  const Tokenizer& tokenizer, int64_t max_length, const std::string& where) {
   ChatEncoding e;
@@ -83,7 +92,7 @@ std::vector<Example> chat_rows(const Table& table, const Tokenizer& tokenizer,
                                const TaskOptions& o) {
   const auto column = static_cast<size_t>(conversation_column(table, o));
   const int id = table.column("", {"id"});
-  const ChatTemplate chat = chat_template_of(o.chat_template, o.model_folder);
+  const ChatTemplate chat = chat_template_of(o);
   end_of_turn(chat, chat_tokens(tokenizer));  // throws where the tokenizer has none
   std::vector<Example> rows;
   for (const Table::Row& row : table.rows) {

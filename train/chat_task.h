@@ -18,6 +18,10 @@ Conversation read_conversation(std::string_view json, const std::string& where);
 // The column that holds conversations; -1: none does.
 int conversation_column(const Table& table, const TaskOptions& options);
 
+// That of the options. Throws UsageError for a model with two stacks, whose answers are rows of
+// their own, and as models/chat/chat_template.h says.
+ChatTemplate chat_template_of(const TaskOptions& options);
+
 // One row that predicts what the assistant says and the ends of its turns, alone. What follows the
 // last of them is left out. Where that is longer than max_length, the row loses its beginning, down
 // to one token ahead of the last answer; then the last answer loses its end. Throws FileError

@@ -95,7 +95,7 @@ std::vector<Example> prompted_rows(const Table& table, const Tokenizer& tokenize
                     fmt::join(table.columns, ", "));
   }
   std::optional<ChatTemplate> chat;
-  if (!o.chat_template.empty()) chat = chat_template_of(o.chat_template, o.model_folder);
+  if (!o.chat_template.empty()) chat = chat_template_of(o);
   std::vector<Example> rows;
   for (const Table::Row& row : table.rows) {
     auto field = [&](int column) { return row.fields[static_cast<size_t>(column)]; };

@@ -21,7 +21,8 @@ struct StepOptions {
 // What a model is trained for where nothing else is said: language if it is a decoder, with an
 // encoder or without, whose class does not classify.
 TaskKind usual_task(const ModelConfig& model);
-// The head under which such a task is trained: the class that says text, or task_head(). Throws UsageError where the model has none.
+// The head under which such a task is trained: the class that says text, or task_head(). Throws
+// UsageError where the model has none.
 Head training_head(const ModelConfig& model, TaskKind kind);
 
 // The complete configuration under which a method trains for so many steps: the head of a

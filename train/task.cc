@@ -181,15 +181,6 @@ std::vector<std::string> metrics_for(TaskKind kind) {
   return {};
 }
 
-void set_metric(Task& task, const std::string& wanted) {
-  const std::vector<std::string> fit = metrics_for(task.kind);
-  task.metric = wanted.empty() ? fit[0] : wanted;
-  if (std::ranges::find(fit, task.metric) == fit.end()) {
-    throw UsageError("the metric '{}' does not fit the task {}; these do: {}", wanted, task.name,
-                     fmt::join(fit, ", "));
-  }
-}
-
 std::string stem(const std::string& path) {
   const std::string file = path.substr(path.rfind('/') + 1);
   return file.substr(0, file.find('.'));
@@ -254,6 +245,15 @@ void refuse_chat_template(const std::string& spec, const TaskOptions& options) {
 }
 
 }  // namespace
+
+void set_metric(Task& task, const std::string& wanted) {
+  const std::vector<std::string> fit = metrics_for(task.kind);
+  task.metric = wanted.empty() ? fit[0] : wanted;
+  if (std::ranges::find(fit, task.metric) == fit.end()) {
+    throw UsageError("the metric '{}' does not fit the task {}; these do: {}", wanted, task.name,
+                     fmt::join(fit, ", "));
+  }
+}
 
 Task make_task(std::string name, std::span<const TaskRow> train, std::span<const TaskRow> dev,
                std::span<const TaskRow> test, const Tokenizer& tokenizer,

@@ -20,9 +20,10 @@ enum class TaskKind : uint8_t { classification, regression, language };
 struct Example {
   std::string id;
   std::vector<int64_t> ids, types;
-  int64_t label = 0;  // classification
-  double target = 0;  // regression: what the model is to give
-  double score = 0;   // regression: as in the file
+  std::string picture = {};  // the file, for a model that reads pictures
+  int64_t label = 0;         // classification
+  double target = 0;         // regression: what the model is to give
+  double score = 0;          // regression: as in the file
   // Language: what comes behind each of the ids, kNoLabel where that is not asked for; of a model
   // with two stacks what its decoder is to say. And how many bytes of text the labels stand for.
   std::vector<int64_t> next;
@@ -92,6 +93,9 @@ Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOp
 Task make_task(std::string name, std::span<const TaskRow> train, std::span<const TaskRow> dev,
                std::span<const TaskRow> test, const Tokenizer& tokenizer,
                const TaskOptions& options = {});
+
+// The metric that is asked for, or the first that fits. Throws UsageError for one that does not.
+void set_metric(Task& task, const std::string& wanted);
 
 // Metrics by name, of predicted classes or of scores; of a language task a score is the row's
 // negative log likelihood.

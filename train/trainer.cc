@@ -11,6 +11,7 @@
 #include "models/batch.h"
 #include "models/fresh_weights.h"
 #include "models/weights.h"
+#include "train/image_task.h"
 #include "train/metrics.h"
 
 namespace graft {
@@ -41,6 +42,7 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
   first_config_ = config_;
   front_ = {peft::virtual_tokens(method_, config_), peft::position_shift(method_, config_)};
   check_fit();
+  if (pictures()) image_config_ = load_image_config(model_);
   adapted_ =
       peft::apply(base_graph(smallest_shape()), method_, config_, {.model = model_.model_type});
   if (!options_.from_scratch) load_parameters(model_.folder, adapted_.graph, store_);
@@ -51,12 +53,16 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
 }
 
 std::string_view Trainer::task_type() const {
+  if (pictures()) return "";  // it knows of none
   if (task_.trained_as() != TaskKind::language) return "SEQ_CLS";
   return two_stacks() ? "SEQ_2_SEQ_LM" : "CAUSAL_LM";
 }
 
 // A label stands for a token: none may be cut off, as it is from a text that is classified.
 void Trainer::check_fit() const {
+  if (pictures() && front_.virtual_tokens > 0)
+    throw UsageError("{}: the model reads pictures, and virtual tokens stand before a text",
+                     method_.name);
   if (task_.trained_as() != TaskKind::language) return;
   training_head(model_, TaskKind::language);  // throws where there is none
   size_t longest = 0;
@@ -178,7 +184,10 @@ Executor& Trainer::training_executor(const Stage& stage, BatchShape shape) {
 
 void Trainer::fill(Executor& e, const std::vector<Example>& rows, const Batch& batch,
                    const BatchShape& shape, const std::string& suffix) const {
-  fill_batch(e, model_, rows, batch, shape, front_, suffix);
+  if (!pictures()) return fill_batch(e, model_, rows, batch, shape, front_, suffix);
+  std::vector<const Example*> of_batch;
+  for (size_t i : batch) of_batch.push_back(&rows[i]);
+  fill_pictures(of_batch, image_config_, e.input("pixel_values" + suffix));
 }
 
 void Trainer::set_labels(Executor& e, const std::vector<Example>& rows, const Batch& batch,
@@ -240,7 +249,9 @@ void Trainer::run_step(const Stage& stage, const Batch& batch, int64_t step, Tra
   double tokens = 0;
   for (size_t i : batch) {
     const Example& x = task_.train[i];
-    tokens += static_cast<double>(x.ids.size() + (shape.target > 0 ? x.next.size() : 0));
+    tokens += pictures()
+                  ? static_cast<double>(image_tokens(model_))
+                  : static_cast<double>(x.ids.size() + (shape.target > 0 ? x.next.size() : 0));
   }
   const double loss = scalar(e, "loss");
   if (!std::isfinite(loss)) {

@@ -11,6 +11,7 @@
 
 #include "autograd/executor.h"
 #include "models/family.h"
+#include "models/image.h"
 #include "models/model.h"
 #include "peft/method.h"
 #include "train/batches.h"
@@ -111,6 +112,7 @@ class Trainer {
   BatchShape shape_of(const std::vector<Example>& rows, const Batch& batch) const;
   BatchShape smallest_shape() const;
   Graph base_graph(BatchShape shape) const;
+  bool pictures() const { return model_.family->kind == Family::Kind::image; }
   bool two_stacks() const { return model_.family->decode != nullptr; }
   bool answers() const { return two_stacks() && task_.trained_as() == TaskKind::language; }
   void check_fit() const;
@@ -146,6 +148,7 @@ class Trainer {
   Json config_, first_config_;  // of the present stage, of the first
   TrainOptions options_;
   InFront front_;  // of every text
+  ImageConfig image_config_;
   peft::Adapted adapted_;
   ParamStore store_;
   Progress progress_;

@@ -93,7 +93,8 @@ TEST_F(TextToTextCli, EveryKindOfMethodAnswers) {
   ASSERT_EQ(r.status, 0) << r.output;
   const Json j = r.json();
   EXPECT_EQ(j.at("metric"), "accuracy");
-  EXPECT_TRUE(j.at("base").at("metrics").contains("accuracy")) << "the model can be asked before training";
+  EXPECT_TRUE(j.at("base").at("metrics").contains("accuracy"))
+      << "the model can be asked before training";
   EXPECT_EQ(j.at("rows").size(), 5u);
   for (const char* method : {"prompt_tuning", "prefix_tuning", "houlsby"}) {
     const Result said = graft(
@@ -116,6 +117,18 @@ TEST_F(TextToTextCli, AnEncoderSaysNothing) {
             (dir / "kinds.csv") + " --model " + (dir / "start") + " --output " + (dir / "out"));
   EXPECT_EQ(r.status, 2);
   EXPECT_NE(r.output.find("models of type bert have none"), std::string::npos) << r.output;
+}
+
+TEST_F(TextToTextCli, ConversationsAreForDecoders) {
+  begin();
+  write_file(
+      dir / "talk.jsonl",
+      R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})");
+  const Result r =
+      graft("tune --method full --steps 1 --chat-template chatml --task " + (dir / "talk.jsonl") +
+            " --model " + (dir / "base") + " --output " + (dir / "out"));
+  EXPECT_EQ(r.status, 2);
+  EXPECT_NE(r.output.find("conversations are for decoders"), std::string::npos) << r.output;
 }
 
 }  // namespace
