@@ -27,8 +27,8 @@ void fill_batch(Executor& e, const ModelConfig& model, const std::vector<Example
                 const std::string& suffix) {
   std::vector<TokenRow> encoded;
   for (size_t i : batch) {
-    TokenRow& row = encoded.emplace_back(rows[i].ids, rows[i].types);
-    if (shape.target > 0) row.target = rows[i].next;
+    encoded.push_back({rows[i].ids, rows[i].types});
+    if (shape.target > 0) encoded.back().target = rows[i].next;
   }
   fill_inputs(model, encoded, shape.length, front, [&](const std::string& name) {
     return e.has_input(name + suffix) ? &e.input(name + suffix) : nullptr;

@@ -106,7 +106,8 @@ TEST(CombineHeads, AHeadForOtherLabelsComesAsAWhole) {
   for (uint64_t seed : {1, 2}) {
     const peft::Adapted a =
         peft::apply(base, peft::find_method("lora"), {{"modules_to_save", {"classifier"}}});
-    peft::WeightedAdapter& w = adapters.emplace_back(a.graph, params, 0.5);
+    adapters.push_back({a.graph, params, 0.5});
+    peft::WeightedAdapter& w = adapters.back();
     peft::initialize(a, w.params, seed);
     for (const char* layer : {"pre_classifier.weight", "pre_classifier.bias"})
       w.params.set(layer, draw(Init::normal(1), a.graph.param(layer).type, seed, layer));
