@@ -39,8 +39,4 @@ peft::Adapted AdaptedModel::build(const ModelOptions& options) const {
                      {.model = config_.model_type});
 }
 
-int64_t AdaptedModel::max_length() const {
-  return longest_row(config_) - front_.virtual_tokens - front_.positions;
-}
-
 }  // namespace graft

@@ -21,7 +21,7 @@ class AdaptedModel {
   peft::Adapted build(const ModelOptions& options) const;
 
   // Longest text that fits beside the virtual tokens.
-  int64_t max_length() const;
+  int64_t max_length() const { return longest_row(config_, front_); }
   const InFront& in_front() const { return front_; }  // of every text
   int64_t labels() const { return labels_; }          // of the adapter's head; 0: it has none
   const ModelConfig& config() const { return config_; }

@@ -17,6 +17,7 @@
 #include "models/weights.h"
 #include "peft/adapter_files.h"
 #include "peft/combine.h"
+#include "train/batches.h"
 
 namespace graft {
 namespace {
@@ -83,29 +84,23 @@ struct Embed {
 // One unit vector per text.
 std::vector<std::vector<float>> embed(AdaptedModel& m, const Tokenizer& tokenizer,
                                       const std::vector<std::string>& texts) {
-  constexpr int64_t kMostTokens = 256, kLengthStep = 8;
+  constexpr int64_t kMostTokens = 256;
   constexpr size_t kBatch = 32;
   const int64_t limit = std::min(kMostTokens, m.max_length());
   std::vector<Example> rows(texts.size());
   for (size_t i = 0; i < texts.size(); ++i)
     rows[i].ids = tokenizer.encode(texts[i], true, limit).ids;
   std::vector<std::vector<float>> vectors(texts.size());
-  std::map<std::pair<size_t, int64_t>, std::unique_ptr<Executor>> pool;
+  std::map<BatchShape, std::unique_ptr<Executor>> pool;
   for (const std::vector<size_t>& batch : sorted_batches(rows, kBatch)) {
-    const auto longest = static_cast<int64_t>(rows[batch.back()].ids.size());
-    const int64_t length = std::min(limit, (longest + kLengthStep - 1) / kLengthStep * kLengthStep);
-    auto& executor = pool[{batch.size(), length}];
+    const BatchShape shape = shape_of(rows, batch, false, limit);
+    auto& executor = pool[shape];
     if (executor == nullptr) {
-      Builder b(cheap_forms(
-          m.build({.batch = static_cast<int64_t>(batch.size()), .length = length}).graph));
+      Builder b(cheap_forms(m.build({.batch = shape.rows, .length = shape.length}).graph));
       b.keep_outputs({"embedding"});
       executor = std::make_unique<Executor>(compile(b.finish()), m.params());
     }
-    std::vector<TokenRow> encoded;
-    for (size_t i : batch) encoded.push_back({rows[i].ids, {}});
-    fill_inputs(m.config(), encoded, length, m.in_front(), [&](const std::string& name) {
-      return executor->has_input(name) ? &executor->input(name) : nullptr;
-    });
+    fill_batch(*executor, m.config(), rows, batch, shape, m.in_front());
     executor->run();
     const Tensor pooled = executor->output("embedding");
     const auto width = static_cast<size_t>(pooled.shape()[1]);

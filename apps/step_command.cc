@@ -19,10 +19,10 @@ constexpr int64_t kUsualLength = 64;
 
 // Throws UsageError where so many tokens do not fit into a row.
 void check_length(const PlannedStep& s) {
-  const int64_t taken = s.front.virtual_tokens + s.front.positions;
-  if (s.length <= longest_row(s.model) - taken) return;
+  const int64_t room = longest_row(s.model, s.front), all = longest_row(s.model);
+  if (s.length <= room) return;
   throw UsageError("the model has {} positions; a length of {} does not fit beside the {} of {}",
-                   longest_row(s.model), s.length, taken, s.method->name);
+                   all, s.length, all - room, s.method->name);
 }
 
 }  // namespace

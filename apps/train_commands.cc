@@ -169,7 +169,7 @@ std::vector<Candidate> candidates_of(const std::vector<std::string>& names) {
 std::vector<const peft::Method*> fitting(const Compare& o, const ModelConfig& model,
                                          const Task& task, std::vector<LeftOut>& left_out) {
   // A model that does not fit the task says so here, whatever the method.
-  Trainer(model, task, peft::find_method("head"), Json::object(), o.train);
+  const Trainer base(model, task, peft::find_method("head"), Json::object(), o.train);
   std::vector<const peft::Method*> methods;
   for (const auto& [method, named] : candidates_of(o.methods)) {
     try {

@@ -92,8 +92,9 @@ struct Param {
   bool trainable = false;
   Kind kind = Kind::weight;
   Init init;
-  std::string adapter;  // which adapter brought it; empty: the base model
-  double lr_scale = 1;  // its learning rate over its group's
+  std::string adapter;               // which adapter brought it; empty: the base model
+  double lr_scale = 1;               // its learning rate over its group's
+  std::vector<std::string> aliases;  // names of tied layers under which a file may hold it instead
 };
 
 // The places that methods know about, the same for every architecture.

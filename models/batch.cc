@@ -80,6 +80,10 @@ int64_t longest_row(const ModelConfig& config) {
          (config.family->positions == Family::Positions::by_padding_id ? config.first_position : 0);
 }
 
+int64_t longest_row(const ModelConfig& config, const InFront& front) {
+  return longest_row(config) - front.virtual_tokens - front.positions;
+}
+
 void fill_inputs(const ModelConfig& config, std::span<const TokenRow> rows, int64_t length,
                  const InFront& front, const std::function<Tensor*(const std::string&)>& input,
                  Side padding) {

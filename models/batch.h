@@ -25,16 +25,19 @@ std::vector<int64_t> shifted_right(const ModelConfig& config, std::span<const in
 // Tokens that fit into one row.
 int64_t longest_row(const ModelConfig& config);
 
-// One row of a batch, without padding; types may be empty (all 0). `target` is what a decoder with
-// an encoder says; empty: the row itself, as its classification class reads it.
-struct TokenRow {
-  std::span<const int64_t> ids, types, target = {};
-};
-
 // What a method puts before every text: rows of the input of any id, which are visible but not part
 // of a mean; and positions that count as taken (keys and values that only attention sees).
 struct InFront {
   int64_t virtual_tokens = 0, positions = 0;
+};
+
+// Those that fit beside it.
+int64_t longest_row(const ModelConfig& config, const InFront& front);
+
+// One row of a batch, without padding; types may be empty (all 0). `target` is what a decoder with
+// an encoder says; empty: the row itself, as its classification class reads it.
+struct TokenRow {
+  std::span<const int64_t> ids, types, target = {};
 };
 
 // Writes the inputs of a model for a batch padded to `length` behind what stands in front. `input`

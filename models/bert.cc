@@ -167,13 +167,14 @@ constexpr std::string_view kTokenHead = "classifier";
 
 using Kind = Family::Kind;
 using Positions = Family::Positions;
-const Family kBert = {"bert", Kind::encoder, "bert",        Positions::all, read_bert, body,
-                      pooler, classify_bert, language_bert, kTokenHead,     "bert"};
+const Family kBert = {"bert",        Kind::encoder, "bert", Positions::all,
+                      read_bert,     body,          pooler, classify_bert,
+                      language_bert, kTokenHead,    "bert", "cls.predictions.decoder"};
 const Family kRoberta = {"roberta",        Kind::encoder, "roberta", Positions::by_padding_id,
                          read_roberta,     body,          pooler,    classify_roberta,
-                         language_roberta, kTokenHead,    "roberta"};
+                         language_roberta, kTokenHead,    "roberta", "lm_head.decoder"};
 const Family kDistilbert = {"distilbert",        Kind::encoder, "distilbert", Positions::all,
                             read_distilbert,     body,          nullptr,      classify_distilbert,
-                            language_distilbert, kTokenHead,    "distilbert"};
+                            language_distilbert, kTokenHead,    "distilbert", "vocab_projector"};
 
 }  // namespace graft::bert

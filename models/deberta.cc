@@ -207,6 +207,6 @@ const Family kDebertaV2 = {"deberta-v2", Family::Kind::encoder,
                            read,         body,
                            nullptr,      classify,
                            nullptr,      "classifier",
-                           "deberta"};
+                           "deberta",    "cls.predictions.decoder"};
 
 }  // namespace graft::deberta

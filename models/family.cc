@@ -14,7 +14,13 @@ Value ModelBuilder::token_embeddings(std::string_view name, Value ids,
   if (!ids.valid()) ids = token_ids();
   const Value x = nn::embedding(b, ids, name, c.vocab, width.value_or(c.hidden));
   b.mark(Role::embedding_tokens, x);
+  if (c.tied) table_is_also(fmt::format("{}.weight", c.family->vocabulary_head));
   return x;
+}
+
+void ModelBuilder::table_is_also(const std::string& name) {
+  std::vector<std::string>& aliases = b.param_ref(table_).aliases;
+  if (std::ranges::find(aliases, name) == aliases.end()) aliases.push_back(name);
 }
 
 Value ModelBuilder::split_heads(Value x, int64_t heads, int64_t size) {
@@ -135,8 +141,8 @@ Value ModelBuilder::last_token_score(Value x) {
   return fresh_linear(pool(x), "score", labels(), false);
 }
 
-Value ModelBuilder::vocabulary_logits(Value x, std::string_view name, bool bias) {
-  const auto scope = b.scope(name);
+Value ModelBuilder::vocabulary_logits(Value x, bool bias) {
+  const auto scope = b.scope(c.family->vocabulary_head);
   const Value w =
       c.tied ? b.param_value(table_) : nn::weight(b, "weight", {c.vocab, b.shape(x)[-1]});
   return ops::linear(b, x, w, bias ? nn::weight(b, "bias", {c.vocab}) : Value{});

@@ -37,6 +37,8 @@ class ModelBuilder {
   // The token table, named as it is below the current scope: [B, T, C], marked. Of other ids than
   // the input's, or of a width other than the model's, where they are given.
   Value token_embeddings(std::string_view name, Value ids = {}, std::optional<int64_t> width = {});
+  // A name of a tied layer under which files may hold the table instead.
+  void table_is_also(const std::string& name);
   // x [B, T, C] -> [B, T, heads, size]
   Value split_heads(Value x, int64_t heads, int64_t size);
   // [B, T, H, D] -> [B, T, H D], marked as the attention's context.
@@ -65,8 +67,8 @@ class ModelBuilder {
   Value pool(Value x);
   // A decoder's class: a layer "score" without bias on the last token.
   Value last_token_score(Value x);
-  // Logits of the vocabulary: the weight NAME, or the token table where the two are tied.
-  Value vocabulary_logits(Value x, std::string_view name, bool bias = false);
+  // Logits of the vocabulary: the head's own weight, or the token table where the two are tied.
+  Value vocabulary_logits(Value x, bool bias = false);
 
   // Where the token table lies: set by token_embeddings().
   const std::string& table() const { return table_; }
@@ -103,6 +105,8 @@ struct Family {
   std::string_view token_head = {};
   // What stands for `prefix` in the question answering class; empty: no such class.
   std::string_view answers_prefix = {};
+  // The layer of the vocabulary's logits, whose weight may be the token table; empty: none.
+  std::string_view vocabulary_head = {};
   // The second stack, on the last hidden states of the first; null: there is none.
   Value (*decode)(ModelBuilder& m, Value encoder_last) = nullptr;
 };

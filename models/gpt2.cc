@@ -77,7 +77,7 @@ Value body(ModelBuilder& m) {
 }
 
 Value classify(ModelBuilder& m, Value x) { return m.last_token_score(x); }
-Value language(ModelBuilder& m, Value x) { return m.vocabulary_logits(x, "lm_head"); }
+Value language(ModelBuilder& m, Value x) { return m.vocabulary_logits(x); }
 
 }  // namespace
 
@@ -86,6 +86,6 @@ const Family kGpt2 = {"gpt2",        Family::Kind::decoder,
                       read,          body,
                       nullptr,       classify,
                       language,      "classifier",
-                      "transformer"};
+                      "transformer", "lm_head"};
 
 }  // namespace graft::gpt2

@@ -87,7 +87,7 @@ Value body(ModelBuilder& m) {
 }
 
 Value classify(ModelBuilder& m, Value x) { return m.last_token_score(x); }
-Value language(ModelBuilder& m, Value x) { return m.vocabulary_logits(x, "embed_out"); }
+Value language(ModelBuilder& m, Value x) { return m.vocabulary_logits(x); }
 
 }  // namespace
 
@@ -96,6 +96,6 @@ const Family kGptNeox = {"gpt_neox", Family::Kind::decoder,
                          read,       body,
                          nullptr,    classify,
                          language,   "classifier",
-                         "gpt_neox"};
+                         "gpt_neox", "embed_out"};
 
 }  // namespace graft::gpt_neox

@@ -186,7 +186,7 @@ Value body(ModelBuilder& m) {
 Value classify(ModelBuilder& m, Value x) { return m.last_token_score(x); }
 
 Value language(ModelBuilder& m, Value x) {
-  x = m.vocabulary_logits(x, "lm_head");
+  x = m.vocabulary_logits(x);
   if (m.c.logit_softcap == 0) return x;
   const double cap = m.c.logit_softcap;
   return ops::scale(m.b, ops::tanh(m.b, ops::scale(m.b, x, 1 / cap)), cap);
@@ -194,12 +194,12 @@ Value language(ModelBuilder& m, Value x) {
 
 constexpr Family family(const char* type, void (*read)(ConfigReader&, ModelConfig&),
                         const char* answers_prefix) {
-  return {type,          Family::Kind::decoder,
-          "model",       Family::Positions::visible,
-          read,          body,
-          nullptr,       classify,
-          language,      "score",
-          answers_prefix};
+  return {type,           Family::Kind::decoder,
+          "model",        Family::Positions::visible,
+          read,           body,
+          nullptr,        classify,
+          language,       "score",
+          answers_prefix, "lm_head"};
 }
 
 }  // namespace

@@ -105,7 +105,7 @@ Value body(ModelBuilder& m) {
 }
 
 Value classify(ModelBuilder& m, Value x) { return m.last_token_score(x); }
-Value language(ModelBuilder& m, Value x) { return m.vocabulary_logits(x, "lm_head"); }
+Value language(ModelBuilder& m, Value x) { return m.vocabulary_logits(x); }
 
 }  // namespace
 
@@ -114,6 +114,6 @@ const Family kOpt = {"opt",    Family::Kind::decoder,
                      read,     body,
                      nullptr,  classify,
                      language, "",
-                     "model"};
+                     "model",  "lm_head"};
 
 }  // namespace graft::opt

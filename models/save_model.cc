@@ -1,6 +1,7 @@
 #include "models/save_model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <deque>
 #include <filesystem>
@@ -65,6 +66,22 @@ std::vector<std::string> kept(const FolderWeights& old, const NameMatch& match) 
   return names;
 }
 
+// What f16 cannot hold would be written as an infinity. Throws UsageError.
+void check_range(const std::string& name, const TensorAs& t) {
+  constexpr double kLargest = 65504, kRoundsUp = 65520;
+  const Tensor& from = t.tensor;
+  if (t.dtype != DType::f16 || from.dtype() == DType::f16) return;
+  for (int64_t i = 0; i < from.elements(); ++i) {
+    const double x = from.dtype() == DType::f32 ? static_cast<double>(from.data<float>()[i])
+                                                : load_element(from.dtype(), from.bytes(), i);
+    if (!(std::fabs(x) >= kRoundsUp) || std::isinf(x)) continue;
+    throw UsageError(
+        "'{}' holds {}, and f16 ends at {}: it would be saved as an infinity; save the model as "
+        "bf16 or f32",
+        name, x, kLargest);
+  }
+}
+
 Tensors collect(const FolderWeights& old, const Graph& graph, const ParamStore& store,
                 std::optional<DType> dtype) {
   const NameMatch match = match_names(graph, old);
@@ -85,6 +102,7 @@ Tensors collect(const FolderWeights& old, const Graph& graph, const ParamStore& 
     tensors[before == nullptr || renamed ? p.name : it->second] = {store.stored(p.name),
                                                                    dtype.value_or(own)};
   }
+  for (const auto& [name, t] : tensors) check_range(name, t);
   return tensors;
 }
 

@@ -23,7 +23,7 @@ struct SaveOptions {
 // weights are model.safetensors, or shards and their index. All files are on the disk before the
 // first takes its place, so that a full disk leaves an older model as it was; weight files of that
 // model which are in the way then go. Returns the names of the weight files. Throws FileError, or
-// UsageError for another type.
+// UsageError for another type and for a weight that f16 cannot hold.
 std::vector<std::string> save_model(const std::string& folder, const std::string& from, Json config,
                                     const Graph& graph, const ParamStore& store,
                                     const SaveOptions& options = {});

@@ -168,6 +168,8 @@ Value stack(ModelBuilder& m, Value ids, Value memory, bool decoder) {
   Builder& b = m.b;
   const char* const name = decoder ? "decoder" : "encoder";
   Value x = m.token_embeddings("shared", ids);
+  for (const char* its : {"encoder", "decoder"})
+    m.table_is_also(b.path(fmt::format("{}.embed_tokens.weight", its)));
   b.mark(Role::embedding_output, x);
   const auto scope = b.scope(name);
   const Value bias = relative_bias(m, b.shape(ids)[1], decoder);
@@ -198,7 +200,7 @@ Value classify(ModelBuilder& m, Value x) {
 
 Value language(ModelBuilder& m, Value x) {
   if (m.c.tied) x = ops::scale(m.b, x, 1 / std::sqrt(static_cast<double>(m.c.hidden)));
-  return m.vocabulary_logits(x, "lm_head");
+  return m.vocabulary_logits(x);
 }
 
 constexpr Family family(const char* type, void (*read)(ConfigReader&, ModelConfig&)) {
@@ -213,6 +215,7 @@ constexpr Family family(const char* type, void (*read)(ConfigReader&, ModelConfi
   f.decode = decode;
   f.classify = classify;
   f.language = language;
+  f.vocabulary_head = "lm_head";
   return f;
 }
 

@@ -105,7 +105,7 @@ class Matcher {
     choose_prefix();
     std::set<std::string_view> read;
     for (const Param* p : params_) {
-      const std::string* tensor = find(p->name);
+      const std::string* tensor = find(*p);
       if (tensor == nullptr && p->init.kind == Init::Kind::given) fail(*p);
       if (tensor == nullptr) continue;
       match_.tensor_of[p->name] = *tensor;
@@ -156,6 +156,13 @@ class Matcher {
             weights_.source, match_.prefix, rename.second);
       }
     }
+  }
+
+  // A file may hold a tied weight under the name of any of its layers.
+  const std::string* find(const Param& p) const {
+    const std::string* tensor = find(p.name);
+    for (size_t i = 0; i < p.aliases.size() && tensor == nullptr; ++i) tensor = find(p.aliases[i]);
+    return tensor;
   }
 
   const std::string* find(const std::string& name) const {

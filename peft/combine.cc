@@ -1,5 +1,6 @@
 #include "peft/combine.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -25,8 +26,12 @@ Combination combine(const Graph& base, const ParamStore& base_params,
   for (const WeightedAdapter& a : adapters) alone.push_back(fold_parameters(a.adapted, a.params));
   Rewrite rewrite(base, {});
   Combination result;
+  // A head of several layers comes as a whole: one for other labels is no change of the base's.
+  const bool other_head = std::ranges::any_of(base.params(), [&](const Param& p) {
+    return is_task_head(p.name) && !base_params.contains(p.name);
+  });
   for (const Param& p : base.params()) {
-    if (!base_params.contains(p.name)) {
+    if (!base_params.contains(p.name) || (other_head && is_task_head(p.name))) {
       for (size_t k = alone.size(); k-- > 0;) {
         if (alone[k].params.contains(p.name)) result.params.share(p.name, alone[k].params);
       }

@@ -20,9 +20,9 @@ struct Combination {
 };
 
 // The base with W + sum_k w_k (W_k - W) in place of every parameter W that an adapter changes, W_k
-// being its value under adapter k alone. What the base does not have (a task head) comes from the
-// first adapter that brings it. fold_parameters makes it a plain model. Throws GraphError where an
-// adapter cannot be merged.
+// being its value under adapter k alone. What the base does not have (a task head, all its layers
+// where one of them is another) comes from the first adapter that brings it. fold_parameters makes
+// it a plain model. Throws GraphError where an adapter cannot be merged.
 Combination combine(const Graph& base, const ParamStore& base_params,
                     std::span<const WeightedAdapter> adapters);
 

@@ -22,9 +22,6 @@ double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Lengths are rounded up to this, so that few programs serve all batches.
-constexpr int64_t kLengthStep = 8;
-
 double median(std::vector<double> x) {
   if (x.empty()) return 0;
   std::ranges::nth_element(x, x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2));
@@ -46,8 +43,8 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
   front_ = {peft::virtual_tokens(method_, config_), peft::position_shift(method_, config_)};
   check_fit();
   if (pictures()) image_config_ = load_image_config(model_);
-  adapted_ = peft::apply(base_graph(padded_shape(1, 1, 1)), method_, config_,
-                         {.model = model_.model_type});
+  adapted_ =
+      peft::apply(base_graph(smallest_shape()), method_, config_, {.model = model_.model_type});
   if (!options_.from_scratch) load_parameters(model_.folder, adapted_.graph, store_);
   peft::initialize(adapted_, store_, static_cast<uint64_t>(options_.seed));
   for (const Param& p : adapted_.graph.params()) {
@@ -72,7 +69,7 @@ void Trainer::check_fit() const {
   for (const auto* rows : {&task_.train, &task_.dev, &task_.test, &task_.also}) {
     for (const Example& x : *rows) longest = std::max(longest, x.ids.size());
   }
-  const int64_t room = longest_row(model_) - front_.virtual_tokens - front_.positions;
+  const int64_t room = longest_row(model_, front_);
   if (static_cast<int64_t>(longest) > room) {
     throw UsageError(
         "rows of {} tokens do not fit into the {} positions of the model beside the method's {} "
@@ -105,22 +102,12 @@ std::vector<Trainer::Batch> Trainer::micro_batches(const Batch& batch) const {
   return all;
 }
 
-Trainer::BatchShape Trainer::shape_of(const std::vector<Example>& rows, const Batch& batch) const {
-  size_t longest = 1, said = 1;
-  for (size_t i : batch) {
-    longest = std::max(longest, rows[i].ids.size());
-    said = std::max(said, rows[i].next.size());
-  }
-  return padded_shape(batch.size(), longest, said);
+BatchShape Trainer::shape_of(const std::vector<Example>& rows, const Batch& batch) const {
+  return graft::shape_of(rows, batch, answers(), longest_row(model_, front_));
 }
 
-Trainer::BatchShape Trainer::padded_shape(size_t rows, size_t longest, size_t said) const {
-  const auto padded = [](size_t length) {
-    return (static_cast<int64_t>(length) + kLengthStep - 1) / kLengthStep * kLengthStep;
-  };
-  const int64_t room = longest_row(model_) - front_.virtual_tokens - front_.positions;
-  const bool target = two_stacks() && task_.trained_as() == TaskKind::language;
-  return {static_cast<int64_t>(rows), std::min(padded(longest), room), target ? padded(said) : 0};
+BatchShape Trainer::smallest_shape() const {
+  return padded_shape(1, 1, answers() ? 1 : 0, longest_row(model_, front_));
 }
 
 Graph Trainer::base_graph(BatchShape shape) const {
@@ -163,7 +150,7 @@ std::vector<Trainer::Stage> Trainer::stages(const std::vector<Batch>& batches) c
 
 void Trainer::enter(const Json& config) {
   config_ = config;
-  adapted_ = peft::apply(base_graph(padded_shape(1, 1, 1)), method_, config_);
+  adapted_ = peft::apply(base_graph(smallest_shape()), method_, config_);
   peft::initialize(adapted_, store_, static_cast<uint64_t>(options_.seed));
   best_.clear();
   train_pool_.clear();
@@ -197,20 +184,10 @@ Executor& Trainer::training_executor(const Stage& stage, BatchShape shape) {
 
 void Trainer::fill(Executor& e, const std::vector<Example>& rows, const Batch& batch,
                    const BatchShape& shape, const std::string& suffix) const {
-  if (pictures()) {
-    std::vector<const Example*> of_batch;
-    for (size_t i : batch) of_batch.push_back(&rows[i]);
-    fill_pictures(of_batch, image_config_, e.input("pixel_values" + suffix));
-    return;
-  }
-  std::vector<TokenRow> encoded;
-  for (size_t i : batch) {
-    TokenRow& row = encoded.emplace_back(rows[i].ids, rows[i].types);
-    if (shape.target > 0) row.target = rows[i].next;
-  }
-  fill_inputs(model_, encoded, shape.length, front_, [&](const std::string& name) {
-    return e.has_input(name + suffix) ? &e.input(name + suffix) : nullptr;
-  });
+  if (!pictures()) return fill_batch(e, model_, rows, batch, shape, front_, suffix);
+  std::vector<const Example*> of_batch;
+  for (size_t i : batch) of_batch.push_back(&rows[i]);
+  fill_pictures(of_batch, image_config_, e.input("pixel_values" + suffix));
 }
 
 void Trainer::set_labels(Executor& e, const std::vector<Example>& rows, const Batch& batch,

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "autograd/executor.h"
-#include "models/batch.h"
 #include "models/family.h"
 #include "models/image.h"
 #include "models/model.h"
 #include "peft/method.h"
+#include "train/batches.h"
 #include "train/checkpoint.h"
 #include "train/step.h"
 #include "train/task.h"
@@ -92,11 +92,6 @@ class Trainer {
   ParamStore& params() { return store_; }
 
  private:
-  // Of the inputs, padded; target: of what a decoder with an encoder says, else 0.
-  struct BatchShape {
-    int64_t rows, length, target;
-    auto operator<=>(const BatchShape&) const = default;
-  };
   using Batch = std::vector<size_t>;  // rows
   // A stretch of the steps with one configuration of the method, and its plans.
   struct Stage {
@@ -115,10 +110,11 @@ class Trainer {
   std::vector<Batch> batches() const;
   std::vector<Batch> micro_batches(const Batch& batch) const;
   BatchShape shape_of(const std::vector<Example>& rows, const Batch& batch) const;
-  BatchShape padded_shape(size_t rows, size_t longest, size_t said) const;
+  BatchShape smallest_shape() const;
   Graph base_graph(BatchShape shape) const;
   bool pictures() const { return model_.family->kind == Family::Kind::image; }
   bool two_stacks() const { return model_.family->decode != nullptr; }
+  bool answers() const { return two_stacks() && task_.trained_as() == TaskKind::language; }
   void check_fit() const;
   std::shared_ptr<const Program> plan_step(const Json& config, BatchShape shape) const;
   std::vector<Stage> stages(const std::vector<Batch>& batches) const;

@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <filesystem>
+#include <limits>
 
 #include "core/atomic_file.h"
 #include "models/model.h"
@@ -116,6 +117,29 @@ struct NameCase {
   std::map<std::string, Tensor> old;
   std::vector<std::string> names, changed;
 };
+
+TEST(SavedModel, WhatF16CannotHoldIsRefused) {
+  const TemporaryFolder folder;
+  const ModelConfig config = load_config(golden_dir() + "/models/bert_cls");
+  const Graph graph = build_model(config, {.head = Head::classification});
+  const std::string name = "classifier.bias";
+  const auto save = [&](float value, DType dtype) {
+    ParamStore store;
+    load_parameters(config.folder, graph, store);
+    Tensor t = store.get(name).clone();
+    t.data<float>()[1] = value;
+    store.set(name, t);
+    save_model(folder.path(), config.folder, config.raw, graph, store, {.dtype = dtype});
+  };
+  for (const float fits : {65504.0F, -65519.0F, std::numeric_limits<float>::infinity()})
+    EXPECT_NO_THROW(save(fits, DType::f16)) << fits;
+  EXPECT_NO_THROW(save(1e30F, DType::bf16));
+  for (const float large : {65520.0F, -1e30F}) {
+    const std::string error = error_of<UsageError>([&] { save(large, DType::f16); });
+    EXPECT_NE(error.find("'classifier.bias' holds"), std::string::npos) << error;
+    EXPECT_NE(error.find("save the model as bf16 or f32"), std::string::npos) << error;
+  }
+}
 
 TEST(SavedModel, NamesAreTheFolders) {
   auto t = [](float a, float b, DType dtype = DType::f32) {

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "autograd/compile.h"
@@ -120,6 +122,39 @@ TEST(WeightNames, OnePrefixServesAllParameters) {
     }
     EXPECT_EQ(match.unread.size(), unread);
   }
+}
+
+// Of tensors that are the same, a file may hold any.
+TEST(WeightNames, ATiedWeightIsFoundUnderEachOfItsNames) {
+  const TemporaryFolder folder;
+  std::set<std::string> aliases;
+  for (const char* name : {"gpt2", "llama_tied", "gemma2", "opt", "t5", "bert_mlm"}) {
+    const std::string from = golden_dir() + "/models/" + name;
+    const ModelConfig config = load_config(from);
+    for (const Head head : {head_of(config), Head::mean_pooled}) {
+      const Graph graph = build_model(config, {.head = head});
+      const auto table =
+          std::ranges::find_if(graph.params(), [](const Param& p) { return !p.aliases.empty(); });
+      ASSERT_NE(table, graph.params().end()) << name;
+      const std::string present = match_names(graph, open_weights(from)).tensor_of.at(table->name);
+      for (const std::string& alias : table->aliases) {
+        Tensors tensors = tensors_of(from);
+        for (const std::string& other : table->aliases) tensors.erase(other);
+        const Tensor weight = tensors.at(present);
+        tensors.erase(present);
+        tensors[alias] = weight;
+        save_safetensors(folder / std::string(kWeightsFile), tensors);
+        ParamStore store;
+        const NameMatch match = load_parameters(folder.path(), graph, store);
+        EXPECT_EQ(match.tensor_of.at(table->name), alias) << name;
+        EXPECT_EQ(mismatch(store.get(table->name), weight.cast(DType::f32), 0, 0), "") << name;
+        aliases.insert(alias);
+      }
+    }
+  }
+  for (const char* expected :
+       {"lm_head.weight", "encoder.embed_tokens.weight", "cls.predictions.decoder.weight"})
+    EXPECT_TRUE(aliases.contains(expected)) << expected;
 }
 
 // ---- shards

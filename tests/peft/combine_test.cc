@@ -92,5 +92,32 @@ TEST_F(Combine, WhatCannotMergeIsRefused) {
   EXPECT_THROW(peft::combine(base_, params_, adapters), GraphError);
 }
 
+// DistilBERT's head has two layers, of which the first fits any labels.
+TEST(CombineHeads, AHeadForOtherLabelsComesAsAWhole) {
+  const ModelConfig model = load_config(golden_dir() + "/models/distilbert_cls");
+  const auto labels = static_cast<int64_t>(model.labels.size()) + 1;
+  const Graph base =
+      build_model(model, {.batch = 1, .length = 5, .head = Head::classification, .labels = labels});
+  ParamStore params;
+  load_parameters(model.folder, base, params);
+  ASSERT_TRUE(params.contains("pre_classifier.weight"));
+  ASSERT_FALSE(params.contains("classifier.weight"));
+  std::vector<peft::WeightedAdapter> adapters;
+  for (uint64_t seed : {1, 2}) {
+    const peft::Adapted a =
+        peft::apply(base, peft::find_method("lora"), {{"modules_to_save", {"classifier"}}});
+    adapters.push_back({a.graph, params, 0.5});
+    peft::WeightedAdapter& w = adapters.back();
+    peft::initialize(a, w.params, seed);
+    for (const char* layer : {"pre_classifier.weight", "pre_classifier.bias"})
+      w.params.set(layer, draw(Init::normal(1), a.graph.param(layer).type, seed, layer));
+  }
+  const peft::Combination c = peft::combine(base, params, adapters);
+  for (const char* name : {"pre_classifier.weight", "pre_classifier.bias", "classifier.weight"}) {
+    EXPECT_EQ(mismatch(c.params.stored(name), adapters[0].params.stored(name), 0, 0), "") << name;
+    EXPECT_FALSE(c.params.contains(fmt::format("{}@0", name))) << name;
+  }
+}
+
 }  // namespace
 }  // namespace graft::testing
