@@ -18,7 +18,9 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Every piece of scratch memory begins at a line.
 size_t Lines(int64_t floats) { return static_cast<size_t>(CeilDiv(floats, 16) * 16); }
 
-bool IsPacked(MatrixLayout b) { return b == MatrixLayout::panels; }
+bool IsPacked(MatrixLayout b) {
+  return b == MatrixLayout::panels || b == MatrixLayout::panels_bf16;
+}
 
 // The rules are read from the top; the first that fits decides. Block sizes: a block of B stays in
 // 1 MB of L2 beside the tiles of A and C that pass through, and beside the part of the next block

@@ -42,6 +42,8 @@ class DecodingSession {
   std::span<float> extend(std::span<const int64_t> tokens);
   // Row r goes on from what row from[r] holds.
   void reorder(std::span<const int64_t> from);
+  // What extend() runs, to be profiled; null before its first call.
+  Executor* extender() const { return extend_.get(); }
 
  private:
   std::unique_ptr<Executor> program(CacheOptions::Use use, int64_t tokens);
