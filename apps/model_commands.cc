@@ -99,7 +99,7 @@ std::vector<std::vector<float>> embed(AdaptedModel& m, const Tokenizer& tokenize
       Builder b(cheap_forms(
           m.build({.batch = static_cast<int64_t>(batch.size()), .length = length}).graph));
       b.keep_outputs({"embedding"});
-      executor = std::make_unique<Executor>(compile(b.finish()), m.params());
+      executor = std::make_unique<Executor>(compile(b.finish(), m.params()), m.params());
     }
     std::vector<TokenRow> encoded;
     for (size_t i : batch) encoded.push_back({rows[i].ids, {}});

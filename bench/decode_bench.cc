@@ -85,7 +85,7 @@ class Text {
     session_.emplace(model.config(), store_, DecodingModel{.build = [&](const ModelOptions& o) {
                        return build_model(model.config(), o);
                      }});
-    begin();
+    round();  // compiles its programs, for all threads
   }
 
   // Seconds per token, at about `context` tokens.

@@ -25,7 +25,7 @@ Executor& Trainer::evaluation_executor(Shape2 shape) {
     } else {
       b.keep_outputs({"logits"});
     }
-    const auto program = compile(fuse_loss(b.finish()));
+    const auto program = compile(fuse_loss(b.finish()), store_);
     slot = std::make_unique<Executor>(program, store_, arena_for(*program));
   }
   return *slot;

@@ -123,7 +123,7 @@ std::shared_ptr<const Program> Trainer::plan_step(const Json& config, Shape2 sha
         {peft::apply(base_graph({rows, shape.second}), method_, config, {.training = true}),
          static_cast<double>(rows) / static_cast<double>(shape.first)});
   }
-  return compile(training_step(parts, task_.kind, options_, options_.lr));
+  return compile(training_step(parts, task_.kind, options_, options_.lr), store_);
 }
 
 // The stages of the run and a plan for each shape of their batches: memory is known before the

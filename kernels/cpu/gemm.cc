@@ -311,6 +311,22 @@ void SwappedCell(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, 
   FinishTile(f, g, i.begin, 0, i.size(), g.n);
 }
 
+// Columns `j` of the only row of C.
+void RowCell(const GemmKernels& f, const GemmArgs& g, Range j, float* scratch) {
+  if (j.size() == 0) return;
+  PackTileOfA(f, g, 0, 1, {0, g.k}, scratch);
+  RowArgs row = {.a = scratch, .b = nullptr, .k = g.k, .columns = j.size(), .c = g.c + j.begin};
+  row.base = g.base == nullptr ? nullptr : g.base + j.begin;
+  if (g.b.layout == MatrixLayout::panels_bf16) {
+    row.b = g.b.bf16 + j.begin * g.k;
+    f.row_bf16(row);
+  } else {
+    row.b = g.b.data + j.begin * g.k;
+    f.row(row);
+  }
+  FinishTile(f, g, 0, j.begin, 1, j.size());
+}
+
 // Groups of at most mc rows, as even as possible.
 void RowGroups(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, Range rows,
                Range columns, float* scratch) {
@@ -338,6 +354,8 @@ void RunCell(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, int6
       return DotCell(f, g, Part(g.m, 4, row, plan.row_cells), scratch);
     case GemmPath::swapped:
       return SwappedCell(f, g, plan, Part(g.m, kPanel, column, plan.column_cells), scratch);
+    case GemmPath::row:
+      return RowCell(f, g, Part(g.n, kPanel, column, plan.column_cells), scratch);
     case GemmPath::in_place:
     case GemmPath::packed:
       RowGroups(f, g, plan, Part(g.m, 1, row, plan.row_cells),

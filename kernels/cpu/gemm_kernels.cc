@@ -10,6 +10,7 @@
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/gemm_dot-inl.h"
 #include "kernels/cpu/gemm_pack-inl.h"
+#include "kernels/cpu/gemm_row-inl.h"
 #include "kernels/cpu/gemm_tile-inl.h"
 #include "kernels/cpu/math-inl.h"
 #include "kernels/cpu/part-inl.h"
@@ -92,6 +93,8 @@ constexpr GemmKernels Kernels() {
                    .tile_columns = kColumns,
                    .tile = {},
                    .tile_bf16 = {},
+                   .row = &Row<float>,
+                   .row_bf16 = &Row<hwy::bfloat16_t>,
                    .pack_along_k = &PackAlongK,
                    .pack_across_k = &PackAcrossK,
                    .dot = &Dot,

@@ -57,12 +57,23 @@ struct DotArgs {
   float alpha;
 };
 
+// c[0..columns) = a[0..k) times the panels at b (+ base).
+struct RowArgs {
+  const float* a;
+  const void* b;  // floats, or bf16 for row_bf16
+  int64_t k, columns;
+  float* c;
+  const float* base;  // null: zero
+};
+
 struct GemmKernels {
   int tile_rows;     // most rows of a tile
   int tile_columns;  // divides kPanel
   // By number of rows; [0] is null.
   void (*tile[kMostTileRows + 1])(const TileArgs&);
   void (*tile_bf16[kMostTileRows + 1])(const TileArgs&);
+  void (*row)(const RowArgs&);
+  void (*row_bf16)(const RowArgs&);
   void (*pack_along_k)(const PackArgs&);   // (r, k) at src[r * stride + k]
   void (*pack_across_k)(const PackArgs&);  // (r, k) at src[k * stride + r]
   void (*dot)(const DotArgs&);

@@ -39,7 +39,8 @@ struct Rule {
 };
 
 constexpr std::array kPackedBefore = {
-    Rule{"single rows, panels", GemmPath::packed, 2, kAny, 256, 32, false, false},
+    Rule{"single row, panels", GemmPath::row, 1, kAny, 0, 0, true, false},
+    Rule{"two rows, panels", GemmPath::packed, 2, kAny, 256, 32, false, false},
     Rule{"few rows, panels", GemmPath::packed, 64, kAny, 256, 32, false, true},
     Rule{"panels", GemmPath::packed, kAny, kAny, 1024, kFull, true, true},
 };
@@ -139,6 +140,11 @@ GemmPlan PlanGemm(const GemmProblem& p, int threads) {
     plan.row_cells = cells;
     // Dot products want B along k.
     if (p.b == MatrixLayout::rows) plan.thread_floats = Lines(p.n * p.k);
+    return plan;
+  }
+  if (rule.path == GemmPath::row) {
+    plan.column_cells = cells;
+    plan.thread_floats = Lines(p.k);
     return plan;
   }
   // The swapped product has the roles of m and n exchanged and B is what A was.

@@ -49,7 +49,7 @@ std::unique_ptr<Executor> DecodingSession::program(CacheOptions::Use use, int64_
   options.last_logits = true;
   const Graph graph = model_.build(options);
   prepare_cache(graph);
-  return std::make_unique<Executor>(compile(graph), store_);
+  return std::make_unique<Executor>(compile(graph, store_), store_);
 }
 
 std::span<float> DecodingSession::take_logits(Executor& executor) {
