@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <deque>
 #include <exception>
 #include <optional>
@@ -41,10 +40,6 @@ constexpr const char* kConfig = R"({
   "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2})";
 
 constexpr int64_t kContexts[] = {64, 512};
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // The model with its weights in one type.
 class Model {
@@ -93,9 +88,9 @@ class Text {
     begin();
     const int64_t token[] = {5};
     session_->extend(token);  // the first step reads what the prompt's program has pushed out
-    const double start = now();
+    const double start = now(num_threads());
     for (int64_t i = 0; i < steps_; ++i) session_->extend(token);
-    return (now() - start) / static_cast<double>(steps_);
+    return (now(num_threads()) - start) / static_cast<double>(steps_);
   }
   const Model& model() const { return model_; }
   DecodingSession& session() { return *session_; }
@@ -129,9 +124,9 @@ void compare(std::deque<Text>& texts, const Tensor& memory, int threads, const O
       const size_t bytes = texts[i].model().bytes();
       const auto part = memory.span<float>().subspan(0, bytes / sizeof(float));
       sum += read_once(part, threads);
-      const double start = now();
+      const double start = now(num_threads());
       for (int k = 0; k < kReads; ++k) sum += read_once(part, threads);
-      const double rate = kReads * static_cast<double>(bytes) / (now() - start);
+      const double rate = kReads * static_cast<double>(bytes) / (now(num_threads()) - start);
       const double each = texts[i].round();
       if (round == 0) continue;  // warms up
       lines[i].seconds.push_back(each);
