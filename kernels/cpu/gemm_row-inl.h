@@ -23,11 +23,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 // memory, two do not (bf16 from L2: 64 against 120 GB/s).
 inline constexpr int kPanelVectors = static_cast<int>(kPanel) / kLanes;
 inline constexpr int kPanelsAtOnce = kPanelVectors >= 8 ? 1 : 8 / kPanelVectors;
-// Bytes that a stream is fetched ahead.
-#ifndef RAHEAD
-#define RAHEAD 1024
-#endif
-inline constexpr size_t kRowAhead = RAHEAD;
+// Steps along k that each panel is fetched ahead.
+inline constexpr int64_t kRowAhead = 16;
 
 template <int kP>
 struct PanelSums {
@@ -57,28 +54,36 @@ HWY_INLINE void StoreSums(const PanelSums<kP>& sums, float* HWY_RESTRICT c) {
   }
 }
 
+// `fetch`: how far on in memory what will be read in kRowAhead steps lies.
 template <int kP, typename B>
-HWY_INLINE void MulAddPanels(TileVec a, const B* HWY_RESTRICT b, int64_t panel,
+HWY_INLINE void MulAddPanels(TileVec a, const B* HWY_RESTRICT b, int64_t panel, int64_t fetch,
                              PanelSums<kP>& sums) {
   if constexpr (kP > 0) {
     Vectors<kPanelVectors> row;
     Load(b, row);
-    hwy::Prefetch(b + kRowAhead / sizeof(B));
+    hwy::Prefetch(b + fetch);
+    if constexpr (sizeof(B) == sizeof(float)) hwy::Prefetch(b + fetch + kPanel / 2);
     MulAddRow(a, row, sums.head);
-    MulAddPanels(a, b + panel, panel, sums.tail);
+    MulAddPanels(a, b + panel, panel, fetch, sums.tail);
   }
 }
 
-// Columns of kP whole panels.
+// Columns of kP whole panels. At the end of a panel comes the same place of the panel after these.
 template <int kP, typename B>
 HWY_INLINE void RowOfPanels(const RowArgs& p, const B* HWY_RESTRICT b, float* HWY_RESTRICT c,
                             const float* HWY_RESTRICT base) {
   PanelSums<kP> sums;
   LoadSums(base, sums);
-  const int64_t panel = p.k * kPanel;
+  const int64_t panel = p.k * kPanel, ahead = kRowAhead * kPanel;
+  const int64_t near = std::max<int64_t>(0, p.k - kRowAhead);
+  int64_t k = 0;
 #pragma GCC unroll 2
-  for (int64_t k = 0; k < p.k; ++k) {
-    MulAddPanels(hn::Set(TileTag(), p.a[k]), b + k * kPanel, panel, sums);
+  for (; k < near; ++k) {
+    MulAddPanels(hn::Set(TileTag(), p.a[k]), b + k * kPanel, panel, ahead, sums);
+  }
+#pragma GCC unroll 2
+  for (; k < p.k; ++k) {
+    MulAddPanels(hn::Set(TileTag(), p.a[k]), b + k * kPanel, panel, ahead + (kP - 1) * panel, sums);
   }
   StoreSums(sums, c);
 }
