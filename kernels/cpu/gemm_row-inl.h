@@ -20,7 +20,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Vectors of a panel, and panels that are read side by side. A sum is one chain along k, each step
 // of which waits four cycles for the one before: eight chains keep the multiply-adds ahead of
-// memory, two do not (bf16 from L2: 64 against 120 GB/s).
+// memory, two do not (bf16 from L2: 64 against 117 GB/s).
 inline constexpr int kPanelVectors = static_cast<int>(kPanel) / kLanes;
 inline constexpr int kPanelsAtOnce = kPanelVectors >= 8 ? 1 : 8 / kPanelVectors;
 // Steps along k that each panel is fetched ahead.
