@@ -29,7 +29,8 @@ Tensor ParamStore::in_type(std::string_view name, DType dtype) {
   const Stored& p = find(name);
   if (p.dtype == dtype) return get(name);
   if (p.tensor.dtype() == dtype) return p.tensor;
-  const Tensor narrow = p.tensor.cast(dtype), back = narrow.cast(p.tensor.dtype());
+  Tensor narrow = p.tensor.cast(dtype);
+  const Tensor back = narrow.cast(p.tensor.dtype());
   if (std::memcmp(back.bytes(), p.tensor.bytes(), back.size_bytes()) != 0) {
     throw GraphError(
         "parameter '{}' was {} when the program was compiled and holds other {} since; "
