@@ -98,7 +98,7 @@ std::vector<std::vector<float>> embed(AdaptedModel& m, const Tokenizer& tokenize
     if (executor == nullptr) {
       Builder b(cheap_forms(m.build({.batch = shape.rows, .length = shape.length}).graph));
       b.keep_outputs({"embedding"});
-      executor = std::make_unique<Executor>(compile(b.finish()), m.params());
+      executor = std::make_unique<Executor>(compile(b.finish(), m.params()), m.params());
     }
     fill_batch(*executor, m.config(), rows, batch, shape, m.in_front());
     executor->run();

@@ -53,6 +53,12 @@ Value Builder::param(const Param& param) {
   return param_value(param.name);
 }
 
+Value Builder::retype_param(std::string_view name, DType dtype) {
+  param_ref(name).type.dtype = dtype;
+  if (const auto it = leaves_.find(name); it != leaves_.end()) leaves_.erase(it);
+  return param_value(name);
+}
+
 Value Builder::param_value(std::string_view name) {
   if (const auto it = leaves_.find(name); it != leaves_.end()) return it->second;
   const Param& p = g_.param(name);

@@ -91,6 +91,9 @@ class Builder {
   // remaining node reads.
   void drop_dead(std::vector<bool> live);
   Param& param_ref(std::string_view name);  // throws GraphError when there is none
+  // The parameter has this type from here on. Returns its new leaf; who reads the old one is to be
+  // rewired.
+  Value retype_param(std::string_view name, DType dtype);
 
   // Sorts topologically (old nodes keep their order, new ones stand before their first reader),
   // verifies, seals.

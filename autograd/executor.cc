@@ -48,7 +48,7 @@ void Executor::bind() {
     } else if (buffer.kind == Program::Kind::input) {
       data_[b] = inputs_.at(buffer.name).bytes();
     } else if (buffer.kind == Program::Kind::param) {
-      persistent_[b] = store_.get(buffer.name);
+      persistent_[b] = store_.in_type(buffer.name, p.graph.param(buffer.name).type.dtype);
       data_[b] = persistent_[b].bytes();
     }
   }
@@ -64,6 +64,12 @@ void Executor::bind() {
     return KernelCall{all.subspan(0, in_count), all.subspan(in_count), &n.attrs, nullptr};
   };
   // A source is only read here: what it had to be converted to is gone afterwards.
+  const auto source = [&](const std::string& name) {
+    const DType dtype = p.graph.param(name).type.dtype;
+    return store_.stored(name).dtype() == dtype ? store_.stored(name)
+           : dtype == DType::f32                ? std::as_const(store_).get(name)
+                                                : store_.in_type(name, dtype);
+  };
   auto for_sources = [&](const Node& n, auto f) {
     for (const Value v : n.inputs) {
       if (!v.valid()) continue;
@@ -103,7 +109,7 @@ void Executor::bind() {
     }
     if (!wanted[i]) continue;
     for_sources(n, [&](size_t b) {
-      persistent_[b] = std::as_const(store_).get(p.buffers[b].name);
+      persistent_[b] = source(p.buffers[b].name);
       data_[b] = persistent_[b].bytes();
     });
     const KernelEntry* kernel = find_kernel(p.backend, n.op->name);

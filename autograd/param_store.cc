@@ -1,6 +1,7 @@
 #include "autograd/param_store.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "core/error.h"
 #include "core/random.h"
@@ -22,6 +23,21 @@ Tensor& ParamStore::get(std::string_view name) {
 Tensor ParamStore::get(std::string_view name) const {
   const Stored& p = find(name);
   return p.tensor.cast(p.dtype);
+}
+
+Tensor ParamStore::in_type(std::string_view name, DType dtype) {
+  const Stored& p = find(name);
+  if (p.dtype == dtype) return get(name);
+  if (p.tensor.dtype() == dtype) return p.tensor;
+  Tensor narrow = p.tensor.cast(dtype);
+  const Tensor back = narrow.cast(p.tensor.dtype());
+  if (std::memcmp(back.bytes(), p.tensor.bytes(), back.size_bytes()) != 0) {
+    throw GraphError(
+        "parameter '{}' was {} when the program was compiled and holds other {} since; "
+        "compile again",
+        name, name_of(dtype), name_of(p.tensor.dtype()));
+  }
+  return narrow;
 }
 
 const Tensor& ParamStore::stored(std::string_view name) const { return find(name).tensor; }
@@ -101,13 +117,21 @@ void ParamStore::initialize(const Graph& graph, uint64_t seed) {
   }
 }
 
+namespace {
+// Whether a parameter of this type in a store can be the graph's: 16-bit floats may be behind it.
+bool fits(DType stored, const Param& p) {
+  return stored == p.type.dtype ||
+         (stored == DType::f32 && (p.type.dtype == DType::bf16 || p.type.dtype == DType::f16));
+}
+}  // namespace
+
 void ParamStore::check(const Graph& graph) const {
   std::string problems;
   for (const Param& p : graph.params()) {
     const auto it = params_.find(p.name);
     if (it == params_.end()) {
       if (graph.param_value(p.name).valid()) problems += fmt::format("\n  {} is missing", p.name);
-    } else if (it->second.dtype != p.type.dtype || it->second.tensor.shape() != p.type.shape) {
+    } else if (!fits(it->second.dtype, p) || it->second.tensor.shape() != p.type.shape) {
       problems += fmt::format("\n  {} should be {} but is {}{}", p.name, p.type.str(),
                               name_of(it->second.dtype), it->second.tensor.shape().str());
     }

@@ -23,6 +23,10 @@ class ParamStore {
   // The same, but what had to be converted belongs to the caller alone.
   Tensor get(std::string_view name) const;
   const Tensor& stored(std::string_view name) const;  // as it lies here, not converted
+  // In the type that a graph gives it: its own, or the narrower one in which it was stored
+  // (passes/pack_weights.h). If it was widened since, it is narrowed again, for the caller alone;
+  // throws GraphError where that would change a value.
+  Tensor in_type(std::string_view name, DType dtype);
   // Stores the handle: the bytes are shared with the caller. The parameter is of the tensor's type
   // or of `dtype`.
   void set(std::string name, Tensor tensor);

@@ -237,7 +237,11 @@ class Planner {
   // same bytes.
   std::string derived_name(int32_t id, size_t output) {
     const Node& n = node(id);
-    if (n.op->name == "param") return n.attrs.as<NameAttrs>().name;
+    if (n.op->name == "param") {
+      // One program may read it as it is stored, another widened.
+      const auto& a = n.attrs.as<NameAttrs>();
+      return a.dtype == DType::f32 ? a.name : fmt::format("{}:{}", a.name, name_of(a.dtype));
+    }
     std::string& known = derived_names_[{id, static_cast<int32_t>(output)}];
     if (!known.empty()) return known;
     std::string text = fmt::format("{}{{{}}}", n.op->name, n.attrs.str());

@@ -12,6 +12,7 @@
 #include "kernels/ceiling.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_plan.h"
+#include "kernels/packed.h"
 
 namespace graft::bench {
 namespace {
@@ -38,6 +39,10 @@ const char* name_of(MatrixLayout b) {
       return "x W^T, packed once";
     case MatrixLayout::panels_transposed:
       return "dy W, packed once";
+    case MatrixLayout::panels_bf16:
+      return "x W^T, packed once, bf16";
+    case MatrixLayout::panels_bf16_transposed:
+      return "dy W, packed once, bf16";
   }
   return "";
 }
@@ -51,11 +56,15 @@ struct Line {
 constexpr Line kLines[] = {
     {2048, 2048, 2048, MatrixLayout::cols, 0.88},
     {2048, 2048, 2048, MatrixLayout::panels, 0.92},
+    {2048, 2048, 2048, MatrixLayout::panels_bf16},
     {2048, 2048, 2048, MatrixLayout::panels_transposed},
+    {2048, 2048, 2048, MatrixLayout::panels_bf16_transposed},
     {1024, 768, 768, MatrixLayout::cols, 0.85},
     {1024, 768, 768, MatrixLayout::panels, 0.88},
+    {1024, 768, 768, MatrixLayout::panels_bf16},
     {1024, 768, 768, MatrixLayout::rows},
     {1024, 768, 768, MatrixLayout::panels_transposed},
+    {1024, 768, 768, MatrixLayout::panels_bf16_transposed},
     {2048, 384, 384, MatrixLayout::cols},
     {2048, 384, 384, MatrixLayout::panels},
     {2048, 384, 384, MatrixLayout::panels_transposed},
@@ -66,22 +75,30 @@ constexpr Line kLines[] = {
     {1024, 8, 768, MatrixLayout::cols},
     {256, 768, 768, MatrixLayout::cols},
     {256, 768, 768, MatrixLayout::panels},
+    {256, 768, 768, MatrixLayout::panels_bf16},
     {256, 768, 768, MatrixLayout::rows},
     {256, 768, 768, MatrixLayout::panels_transposed},
+    {256, 768, 768, MatrixLayout::panels_bf16_transposed},
     {64, 768, 768, MatrixLayout::cols},
     {64, 768, 768, MatrixLayout::panels},
+    {64, 768, 768, MatrixLayout::panels_bf16},
     {64, 768, 768, MatrixLayout::rows},
     {64, 768, 768, MatrixLayout::panels_transposed},
+    {64, 768, 768, MatrixLayout::panels_bf16_transposed},
     {32, 768, 768, MatrixLayout::cols},
     {32, 768, 768, MatrixLayout::panels},
+    {32, 768, 768, MatrixLayout::panels_bf16},
     {32, 4096, 4096, MatrixLayout::cols},
     {32, 4096, 4096, MatrixLayout::panels},
+    {32, 4096, 4096, MatrixLayout::panels_bf16},
     {32, 4096, 4096, MatrixLayout::rows},
     {32, 4096, 4096, MatrixLayout::panels_transposed},
     {1, 4096, 4096, MatrixLayout::cols},
     {1, 4096, 4096, MatrixLayout::panels},
+    {1, 4096, 4096, MatrixLayout::panels_bf16},
     {1, 768, 768, MatrixLayout::cols},
     {1, 768, 768, MatrixLayout::panels},
+    {1, 768, 768, MatrixLayout::panels_bf16},
 };
 
 // Operands and workspace of one line, for any number of threads up to the machine's.
@@ -89,15 +106,24 @@ struct Product {
   explicit Product(const Line& l)
       : line(l), a(random(l.m, l.k, 1)), b(random(l.k, l.n, 2)), c(DType::f32, {l.m, l.n}) {
     args = {.m = l.m, .n = l.n, .k = l.k, .a = GemmOperand::rows(a.data<float>(), l.k)};
-    const bool packed = l.b == MatrixLayout::panels || l.b == MatrixLayout::panels_transposed;
-    if (packed) {
-      const bool forward = l.b == MatrixLayout::panels;
+    args.b = {b.data<float>(), l.b == MatrixLayout::rows ? l.n : l.k, l.b};
+    if (l.b != MatrixLayout::rows && l.b != MatrixLayout::cols) {
+      const bool forward = l.b == MatrixLayout::panels || l.b == MatrixLayout::panels_bf16;
       const int64_t k = forward ? l.k : l.n, n = forward ? l.n : l.k;
-      Tensor panels(DType::f32, {static_cast<int64_t>(cpu::PackedBytes(k, n) / sizeof(float))});
-      cpu::PackWeight(GemmOperand::cols(b.data<float>(), k), k, n, panels.data<float>());
+      const bool bf16 =
+          l.b == MatrixLayout::panels_bf16 || l.b == MatrixLayout::panels_bf16_transposed;
+      Tensor panels(bf16 ? DType::bf16 : DType::f32, {PackedElements(n, k)});
+      if (bf16) {
+        auto* packed = static_cast<uint16_t*>(panels.bytes());
+        const Tensor narrow = b.cast(DType::bf16);
+        cpu::PackWeight(static_cast<const uint16_t*>(narrow.bytes()), n, k, packed);
+        args.b = {nullptr, 0, l.b, packed};
+      } else {
+        cpu::PackWeight(GemmOperand::cols(b.data<float>(), k), k, n, panels.data<float>());
+        args.b = {panels.data<float>(), 0, l.b};
+      }
       b = panels;
     }
-    args.b = {b.data<float>(), l.b == MatrixLayout::rows ? l.n : l.k, l.b};
     args.c = c.data<float>();
     args.ldc = l.n;
     bytes = cpu::GemmWorkspaceBytes(l.m, l.n, l.k, MatrixLayout::rows, l.b, num_threads());

@@ -19,12 +19,6 @@ double seconds_of(clockid_t clock) {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-// Of the wall; on one thread of the processor instead, which does not count what others run in
-// between.
-double now(int threads) {
-  return seconds_of(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC);
-}
-
 }  // namespace
 
 std::string machine() {
@@ -40,6 +34,10 @@ std::string machine() {
   const int64_t best = targets & -targets;  // better targets have lower bits
   return name + ", " + hwy::TargetName(best) + ", " +
          std::to_string(std::thread::hardware_concurrency()) + " cores";
+}
+
+double now(int threads) {
+  return seconds_of(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC);
 }
 
 double median(std::vector<double> x) {

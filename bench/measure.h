@@ -15,6 +15,10 @@ std::string machine();
 
 double median(std::vector<double> x);
 
+// Seconds of the wall; on one thread of the processor instead, which does not count what others run
+// in between.
+double now(int threads);
+
 struct Candidate {
   std::string name;
   double flops = 0;

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kernels/broadcast.h"
+#include "kernels/packed.h"
 
 namespace graft::move {
 
@@ -209,7 +210,24 @@ inline void Cast(const KernelCall& c, int64_t begin, int64_t end) {
   }
 }
 
+// Rows of a table in panels. Their elements lie a line apart, so each costs a line; the few tokens
+// of a step do not feel it.
+inline void EmbeddingFromPanels(const KernelCall& c) {
+  ByWidth(c.out().dtype, [&](auto width) {
+    using T = decltype(width);
+    const int64_t rows = c.attr<EmbeddingAttrs>().rows, dim = c.out().shape[-1];
+    for (int64_t i = 0, n = c.in(0).elements(); i < n; ++i) {
+      const int64_t id = LoadInt(c.in(0), i);
+      T* y = MutableData<T>(c.out()) + i * dim;
+      for (int64_t k = 0; k < dim; ++k) {
+        y[k] = id >= 0 && id < rows ? Data<T>(c.in(1))[PackedIndex(dim, id, k)] : T{0};
+      }
+    }
+  });
+}
+
 inline void Embedding(const KernelCall& c) {
+  if (c.in(1).shape.rank() == 1) return EmbeddingFromPanels(c);
   const auto width = static_cast<int64_t>(size_of(c.out().dtype));
   const int64_t rows = c.in(1).shape[0], run = c.in(1).shape[1] * width;
   for (int64_t i = 0, n = c.in(0).elements(); i < n && run > 0; ++i) {

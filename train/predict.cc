@@ -36,7 +36,7 @@ Executor& Trainer::evaluation_executor(BatchShape shape) {
     } else {
       b.keep_outputs({"logits"});
     }
-    const auto program = compile(fuse_loss(b.finish()));
+    const auto program = compile(fuse_loss(b.finish()), store_);
     slot = std::make_unique<Executor>(program, store_, arena_for(*program));
   }
   return *slot;

@@ -2,6 +2,8 @@
 // them as absent.
 #include "autograd/ops.h"
 #include "autograd/ops/families.h"
+#include "core/error.h"
+#include "kernels/packed.h"
 
 namespace graft::ops {
 namespace {
@@ -11,11 +13,15 @@ using Values = std::vector<Value>;
 std::vector<Type> infer_embedding(const InferCall& c) {
   c.expect_arity(2, 2);
   c.expect_int(0);
-  c.expect(c.shape(1).rank() == 2, "the table must be [rows, dim]");
-  c.expect(c.attr<EmbeddingAttrs>().rows == c.shape(1)[0],
+  const int64_t rows = c.attr<EmbeddingAttrs>().rows;
+  // A table in panels (kernels/packed.h) is the head's weight, too, and was packed for that.
+  const bool panels = c.shape(1).rank() == 1 && rows > 0;
+  c.expect(c.shape(1).rank() == 2 || panels, "the table must be [rows, dim], or in panels");
+  const int64_t dim = panels ? c.shape(1)[0] / PackedElements(rows, 1) : c.shape(1)[1];
+  c.expect(panels ? c.shape(1)[0] == PackedElements(rows, dim) : c.shape(1)[0] == rows,
            "attribute rows must be that of the table");
   std::vector<int64_t> dims(c.shape(0).dims().begin(), c.shape(0).dims().end());
-  dims.push_back(c.shape(1)[1]);
+  dims.push_back(dim);
   return {{c.dtype(1), Shape(dims)}};
 }
 
@@ -113,6 +119,10 @@ std::vector<Type> infer_write_rows(
 }
 
 Values vjp_embedding(VjpCall& c) {
+  if (c.b.shape(c.in(1)).rank() == 1) {
+    throw GraphError("embedding at '{}' has no gradient: differentiate before packing",
+                     c.node.scope);
+  }
   return {{}, c.b.node("embedding_backward", {c.in(0), c.grad()}, c.node.attrs)};
 }
 

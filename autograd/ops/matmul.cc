@@ -98,7 +98,7 @@ Values vjp_linear_dx(VjpCall& c) {
 // surrounds it.
 std::vector<Type> infer_pack(const InferCall& c) {
   c.expect_arity(1, 1);
-  c.expect_float(0);
+  if (c.dtype(0) != DType::bf16) c.expect_float(0);
   c.expect(c.shape(0).rank() == 2, "w must be [out, in]");
   return {{c.dtype(0), {PackedElements(c.shape(0)[0], c.shape(0)[1])}}};
 }
@@ -109,7 +109,9 @@ std::vector<Type> infer_fused_linear(const InferCall& c) {  // x, w, bias?, base
   const auto& a = c.attr<FusedLinearAttrs>();
   c.expect(c.shape(0).rank() >= 1 && c.shape(0)[-1] == a.features() && a.features() > 0,
            fmt::format("x must have {} features", a.features()));
-  c.expect(c.dtype(0) == c.dtype(1), "x and w must have one type");
+  const bool panels = c.shape(1).rank() == 1;
+  c.expect(c.dtype(0) == c.dtype(1) || (panels && c.dtype(1) == DType::bf16),
+           "x and w must have one type, or w be panels of bf16");
   c.expect(c.shape(1) == Shape{a.out, a.in} || c.shape(1) == Shape{PackedElements(a.out, a.in)},
            fmt::format("w must be [{}, {}] or {} numbers in panels", a.out, a.in,
                        PackedElements(a.out, a.in)));

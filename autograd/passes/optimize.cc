@@ -7,9 +7,9 @@
 
 namespace graft {
 
-Graph optimize(const Graph& graph) {
+Graph optimize(const Graph& graph, const ParamStore* store) {
   return pack_weights(
-      fuse_products(common_subexpressions(live_part(graph, nullptr, UnusedInputs::keep))));
+      fuse_products(common_subexpressions(live_part(graph, nullptr, UnusedInputs::keep))), store);
 }
 
 }  // namespace graft

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -17,6 +18,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
 namespace tile = gemm;
 
 // `repeats` times the sum over k of a column of a times a row of b, in registers. Returns the
@@ -35,6 +37,30 @@ int64_t MultiplyAdds(const float* a, const float* b, int64_t k, int64_t repeats,
   return int64_t{tile::kRows} * tile::kColumns;
 }
 
+// The sum of x[0..n), in eight chains: one waits for its additions instead of for memory.
+float ReadSum(const float* x, int64_t n) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+  int64_t i = 0;
+  for (; i + 8 * lanes <= n; i += 8 * lanes) {
+    const float* at = x + i;
+    s0 = hn::Add(s0, hn::LoadU(d, at));
+    s1 = hn::Add(s1, hn::LoadU(d, at + lanes));
+    s2 = hn::Add(s2, hn::LoadU(d, at + 2 * lanes));
+    s3 = hn::Add(s3, hn::LoadU(d, at + 3 * lanes));
+    s4 = hn::Add(s4, hn::LoadU(d, at + 4 * lanes));
+    s5 = hn::Add(s5, hn::LoadU(d, at + 5 * lanes));
+    s6 = hn::Add(s6, hn::LoadU(d, at + 6 * lanes));
+    s7 = hn::Add(s7, hn::LoadU(d, at + 7 * lanes));
+  }
+  const auto low = hn::Add(hn::Add(s0, s1), hn::Add(s2, s3));
+  const auto high = hn::Add(hn::Add(s4, s5), hn::Add(s6, s7));
+  float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(low, high)));
+  for (; i < n; ++i) sum += x[i];
+  return sum;
+}
+
 }  // namespace graft::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -42,10 +68,12 @@ HWY_AFTER_NAMESPACE();
 namespace graft {
 namespace cpu {
 HWY_EXPORT(MultiplyAdds);
+HWY_EXPORT(ReadSum);
 
 namespace {
 
 auto BestMultiplyAdds() { return GRAFT_DISPATCH(MultiplyAdds); }
+auto BestReadSum() { return GRAFT_DISPATCH(ReadSum); }
 
 // Operands of 128 k: 14 x 128 and 128 x 32 floats are 23 KB, in any L1.
 constexpr int64_t kDepth = 128;
@@ -88,6 +116,20 @@ double multiply_add_ceiling(int threads, double seconds) {
   set_num_threads(before);
   double sum = 0;
   for (int t = 0; t < threads; ++t) sum += operands[static_cast<size_t>(t)].rate;
+  return sum;
+}
+
+float read_once(std::span<const float> memory, int threads) {
+  const auto run = cpu::BestReadSum();
+  const auto n = static_cast<int64_t>(memory.size());
+  std::atomic<float> sum = 0;
+  const int before = num_threads();
+  set_num_threads(threads);
+  parallel_for(threads, 1, [&](int64_t begin, int64_t end) {
+    sum.fetch_add(
+        run(memory.data() + n * begin / threads, n * end / threads - n * begin / threads));
+  });
+  set_num_threads(before);
   return sum;
 }
 

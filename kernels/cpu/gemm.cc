@@ -46,20 +46,37 @@ void PackTileOfA(const GemmKernels& f, const GemmArgs& g, int64_t i0, int64_t ro
   g.a.layout == MatrixLayout::rows ? f.pack_along_k(p) : f.pack_across_k(p);
 }
 
+bool IsTransposedPanels(MatrixLayout b) {
+  return b == MatrixLayout::panels_transposed || b == MatrixLayout::panels_bf16_transposed;
+}
+
+template <typename T>
+void FetchLines(const T* at, int64_t n) {
+  constexpr auto kLine = static_cast<int64_t>(kLineBytes / sizeof(T));
+  for (int64_t i = 0; i < n; i += kLine) __builtin_prefetch(at + i);
+}
+
 // One panel of B: columns [j, j + 32) as far as there are, rows `k`.
 void PackPanelOfB(const GemmKernels& f, const GemmOperand& b, int64_t n, int64_t j, Range k,
                   float* out) {
   const int64_t columns = std::min(kPanel, n - j);
-  if (b.layout == MatrixLayout::panels_transposed) {
+  if (IsTransposedPanels(b.layout)) {
     // Element (k, j) lies in panel k / 32, row j, column k % 32.
     for (int64_t p = k.begin; p < k.end;) {
       const int64_t stop = std::min(k.end, p / kPanel * kPanel + kPanel);
-      const float* src = b.data + p / kPanel * kPanel * n + j * kPanel + p % kPanel;
-      // The next block is one of its own, far away: 4 KB of the next panel.
-      for (int64_t i = 0; i < columns * kPanel; i += kFloatsPerLine) {
-        __builtin_prefetch(src + kPanel * n + i);
+      const int64_t block = p / kPanel * kPanel * n + j * kPanel;  // [columns][kPanel]
+      float wide[kPanel * kPanel];
+      const float* src = wide;
+      // The next block is one of its own, far away: 4 KB of the next panel, or 2.
+      if (b.layout == MatrixLayout::panels_bf16_transposed) {
+        FetchLines(b.bf16 + block + kPanel * n, columns * kPanel);
+        f.widen(b.bf16 + block, columns * kPanel, wide);
+      } else {
+        src = b.data + block;
+        FetchLines(src + kPanel * n, columns * kPanel);
       }
-      f.pack_along_k({src, kPanel, columns, kPanel, stop - p, 1, out + (p - k.begin) * kPanel});
+      f.pack_along_k(
+          {src + p % kPanel, kPanel, columns, kPanel, stop - p, 1, out + (p - k.begin) * kPanel});
       p = stop;
     }
     return;
@@ -75,9 +92,9 @@ struct Block {
 
 // Where a block of B is read.
 struct BlockOfB {
-  const float* data;
-  int64_t step;        // from one k to the next
-  int64_t panel_step;  // from one panel to the next
+  const void* data;
+  int64_t step;        // elements from one k to the next
+  int64_t panel_step;  // and from one panel to the next
 };
 
 // A cell of the product, one thread's work, on packed A and on B packed or in place.
@@ -93,6 +110,9 @@ class BlockedProduct {
         packed_a_(scratch),
         packed_b_(scratch + plan.a_floats),
         in_place_(plan.path != GemmPath::packed),
+        bf16_(g.b.layout == MatrixLayout::panels_bf16),
+        tiles_(bf16_ ? f.tile_bf16 : f.tile),
+        b_bytes_(bf16_ ? sizeof(uint16_t) : sizeof(float)),
         row_tiles_((rows.size() + f.tile_rows - 1) / f.tile_rows) {}
 
   void Run() {
@@ -115,6 +135,13 @@ class BlockedProduct {
   }
 
  private:
+  const void* PanelsOfB() const {
+    return bf16_ ? static_cast<const void*>(g_.b.bf16) : static_cast<const void*>(g_.b.data);
+  }
+  // What lies `n` elements of B behind `at`.
+  const std::byte* ElementsOn(const void* at, int64_t n) const {
+    return static_cast<const std::byte*>(at) + n * b_bytes_;
+  }
   Range RowTile(int64_t t) const {
     return {rows_.begin + rows_.size() * t / row_tiles_,
             rows_.begin + rows_.size() * (t + 1) / row_tiles_};
@@ -122,8 +149,8 @@ class BlockedProduct {
 
   BlockOfB PrepareB(const Block& block) {
     const auto& [k, j] = block;
-    if (g_.b.layout == MatrixLayout::panels) {
-      return {g_.b.data + j.begin * g_.k + k.begin * kPanel, kPanel, g_.k * kPanel};
+    if (g_.b.layout == MatrixLayout::panels || bf16_) {
+      return {ElementsOn(PanelsOfB(), j.begin * g_.k + k.begin * kPanel), kPanel, g_.k * kPanel};
     }
     if (in_place_) {
       const int64_t last = j.end / kPanel * kPanel;
@@ -147,7 +174,7 @@ class BlockedProduct {
       if (pack_a) PackTileOfA(f_, g_, i.begin, i.size(), k, tile_a);
       for (int64_t p = j.begin; p < j.end; p += kPanel) {
         TileArgs tile = {.a = tile_a,
-                         .b = b.data + (p - j.begin) / kPanel * b.panel_step,
+                         .b = ElementsOn(b.data, (p - j.begin) / kPanel * b.panel_step),
                          .b_step = b.step,
                          .k = k.size(),
                          .c = g_.c + i.begin * g_.ldc + p,
@@ -184,21 +211,23 @@ class BlockedProduct {
     if (!last && p + 2 * kPanel < j.end) return {};
     const Range i = RowTile(t + 1);
     const int64_t half = i.size() / 2;
-    return {ElementOf(g_.a, last ? i.begin + half : i.begin, k.begin), 1, line,
-            g_.a.stride - line * kFloatsPerLine};
+    const float* rows = ElementOf(g_.a, last ? i.begin + half : i.begin, k.begin);
+    return {reinterpret_cast<const std::byte*>(rows), 1, line,
+            (g_.a.stride - line * kFloatsPerLine) * static_cast<int64_t>(sizeof(float))};
   }
 
-  // The panel at `offset` of the next block of B, four lines per two k in all, by the last row
+  // The panel at `offset` of the next block of B, all lines of two k per two k, by the last row
   // tiles of this one.
   FetchArgs FetchOfB(int64_t t, int64_t offset, const Block& next) const {
     if (!plan_.prefetch || next.j.begin + offset >= next.j.end) return {};
-    constexpr int64_t kLines = 2 * kPanel / kFloatsPerLine;
-    const int64_t lines = (kLines + row_tiles_ - 1) / row_tiles_;
-    const int64_t part = t - (row_tiles_ - (kLines + lines - 1) / lines);
+    const int64_t all = 2 * kPanel * b_bytes_ / kLineBytes;
+    const int64_t lines = (all + row_tiles_ - 1) / row_tiles_;
+    const int64_t part = t - (row_tiles_ - (all + lines - 1) / lines);
     if (part < 0) return {};
-    const float* panel = g_.b.data + (next.j.begin + offset) * g_.k + next.k.begin * kPanel;
+    const std::byte* panel =
+        ElementsOn(PanelsOfB(), (next.j.begin + offset) * g_.k + next.k.begin * kPanel);
     const int64_t pairs = next.k.size() / 2;
-    return {panel + part * lines * kFloatsPerLine * pairs, static_cast<int>(lines), g_.k, 0};
+    return {panel + part * lines * kLineBytes * pairs, static_cast<int>(lines), g_.k, 0};
   }
 
   // A row tile against one panel, which may be several tiles wide and may have padding at the end.
@@ -206,11 +235,11 @@ class BlockedProduct {
     const int64_t width = f_.tile_columns;
     for (int64_t j = 0; j < columns; j += width) {
       if (columns - j >= width) {
-        f_.tile[rows](tile);
+        tiles_[rows](tile);
       } else {
         PartialTile(tile, rows, columns - j);
       }
-      tile.b += width;
+      tile.b = ElementsOn(tile.b, width);
       tile.c += width;
       if (tile.base != nullptr) tile.base += width;
     }
@@ -229,7 +258,7 @@ class BlockedProduct {
     }
     tile.c = whole;
     tile.ldc = width;
-    f_.tile[rows](tile);
+    tiles_[rows](tile);
     for (int64_t i = 0; i < rows; ++i) std::copy_n(whole + i * width, columns, c + i * ldc);
   }
 
@@ -239,7 +268,9 @@ class BlockedProduct {
   const Range rows_, columns_;
   float* const packed_a_;
   float* const packed_b_;
-  const bool in_place_;
+  const bool in_place_, bf16_;
+  void (*const* const tiles_)(const TileArgs&);
+  const int64_t b_bytes_;  // of an element that a tile reads
   const int64_t row_tiles_;
 };
 
@@ -280,6 +311,22 @@ void SwappedCell(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, 
   FinishTile(f, g, i.begin, 0, i.size(), g.n);
 }
 
+// Columns `j` of the only row of C.
+void RowCell(const GemmKernels& f, const GemmArgs& g, Range j, float* scratch) {
+  if (j.size() == 0) return;
+  PackTileOfA(f, g, 0, 1, {0, g.k}, scratch);
+  RowArgs row = {.a = scratch, .b = nullptr, .k = g.k, .columns = j.size(), .c = g.c + j.begin};
+  row.base = g.base == nullptr ? nullptr : g.base + j.begin;
+  if (g.b.layout == MatrixLayout::panels_bf16) {
+    row.b = g.b.bf16 + j.begin * g.k;
+    f.row_bf16(row);
+  } else {
+    row.b = g.b.data + j.begin * g.k;
+    f.row(row);
+  }
+  FinishTile(f, g, 0, j.begin, 1, j.size());
+}
+
 // Groups of at most mc rows, as even as possible.
 void RowGroups(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, Range rows,
                Range columns, float* scratch) {
@@ -307,6 +354,8 @@ void RunCell(const GemmKernels& f, const GemmArgs& g, const GemmPlan& plan, int6
       return DotCell(f, g, Part(g.m, 4, row, plan.row_cells), scratch);
     case GemmPath::swapped:
       return SwappedCell(f, g, plan, Part(g.m, kPanel, column, plan.column_cells), scratch);
+    case GemmPath::row:
+      return RowCell(f, g, Part(g.n, kPanel, column, plan.column_cells), scratch);
     case GemmPath::in_place:
     case GemmPath::packed:
       RowGroups(f, g, plan, Part(g.m, 1, row, plan.row_cells),
@@ -373,6 +422,25 @@ void PackWeight(const GemmOperand& b, int64_t k, int64_t n, float* packed) {
                [&](int64_t begin, int64_t end) {
                  for (int64_t p = begin; p < end; ++p) {
                    PackPanelOfB(f, b, n, p * kPanel, {0, k}, packed + p * kPanel * k);
+                 }
+               });
+}
+
+void PackWeight(const uint16_t* w, int64_t out, int64_t in, uint16_t* packed) {
+  parallel_for((out + kPanel - 1) / kPanel, 1 + 32 * 1024 / (in * kPanel + 1),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t p = begin; p < end; ++p) {
+                   const int64_t rows = std::min(kPanel, out - p * kPanel);
+                   uint16_t* panel = packed + p * kPanel * in;
+                   if (rows < kPanel) std::fill_n(panel, kPanel * in, uint16_t{0});
+                   // Squares of 32 x 32, whose lines stay in L1 while they are transposed.
+                   for (int64_t i0 = 0; i0 < in; i0 += kPanel) {
+                     const int64_t i1 = std::min(in, i0 + kPanel);
+                     for (int64_t r = 0; r < rows; ++r) {
+                       const uint16_t* row = w + (p * kPanel + r) * in;
+                       for (int64_t i = i0; i < i1; ++i) panel[i * kPanel + r] = row[i];
+                     }
+                   }
                  }
                });
 }

@@ -22,12 +22,17 @@ enum class MatrixLayout : uint8_t {
   cols,               // element (i, j) at data[j * stride + i]: the transpose of a stored matrix
   panels,             // B only: written by PackWeight
   panels_transposed,  // B only: the transpose of what PackWeight wrote
+  // The same with 16-bit elements. They are widened, which is exact, on their way into registers:
+  // the product has the bits of one with the widened matrix.
+  panels_bf16,
+  panels_bf16_transposed,
 };
 
 struct GemmOperand {
   const float* data = nullptr;
   int64_t stride = 0;  // leading dimension; unused by panels
   MatrixLayout layout = MatrixLayout::rows;
+  const uint16_t* bf16 = nullptr;  // the elements of panels_bf16, in place of data
 
   static GemmOperand rows(const float* p, int64_t stride) {
     return {p, stride, MatrixLayout::rows};
@@ -38,6 +43,12 @@ struct GemmOperand {
   static GemmOperand panels(const float* p) { return {p, 0, MatrixLayout::panels}; }
   static GemmOperand panels_transposed(const float* p) {
     return {p, 0, MatrixLayout::panels_transposed};
+  }
+  static GemmOperand panels(const uint16_t* p) {
+    return {nullptr, 0, MatrixLayout::panels_bf16, p};
+  }
+  static GemmOperand panels_transposed(const uint16_t* p) {
+    return {nullptr, 0, MatrixLayout::panels_bf16_transposed, p};
   }
 };
 
@@ -82,6 +93,8 @@ void BatchedGemm(const GemmArgs& args, const GemmBatch& batch, void* workspace,
 // panels_transposed.
 size_t PackedBytes(int64_t k, int64_t n);
 void PackWeight(const GemmOperand& b, int64_t k, int64_t n, float* packed);
+// The same for a weight W [out, in] of bf16.
+void PackWeight(const uint16_t* w, int64_t out, int64_t in, uint16_t* packed);
 // The inverse: writes element (i, j) to out[i * stride + j], or out[j * stride + i] if
 // `transposed`.
 void UnpackWeight(const float* packed, int64_t k, int64_t n, bool transposed, float* out,

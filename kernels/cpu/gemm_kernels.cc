@@ -3,11 +3,14 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/gemm_kernels.cc"
 #include "kernels/cpu/gemm_kernels.h"
 
+#include <utility>
+
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/gemm_dot-inl.h"
 #include "kernels/cpu/gemm_pack-inl.h"
+#include "kernels/cpu/gemm_row-inl.h"
 #include "kernels/cpu/gemm_tile-inl.h"
 #include "kernels/cpu/math-inl.h"
 #include "kernels/cpu/part-inl.h"
@@ -60,32 +63,53 @@ void Epilogue(const GemmEpilogue& e, float* c, int64_t ldc, int64_t rows, int64_
   }
 }
 
+void Widen(const uint16_t* bf16, int64_t n, float* out) {
+  const auto* x = reinterpret_cast<const hwy::bfloat16_t*>(bf16);
+  for (int64_t i = 0; i < n; i += kColumns) {
+    Vectors<kVectors> row;
+    Load(x + i, row);
+    Store(row, out + i);
+  }
+}
+
 // Tiles of more rows than this target's registers hold do not exist.
-template <int kM>
+template <int kM, typename B>
 constexpr auto TileOrNull() -> void (*)(const TileArgs&) {
-  if constexpr (kM <= kRows) {
-    return &Tile<kM>;
+  if constexpr (kM > 0 && kM <= kRows) {
+    return &Tile<kM, B>;
   } else {
     return nullptr;
   }
 }
 
+template <typename B, size_t... kM>
+constexpr void SetTiles(void (*(&tiles)[kMostTileRows + 1])(const TileArgs&),
+                        std::index_sequence<kM...>) {
+  ((tiles[kM] = TileOrNull<static_cast<int>(kM), B>()), ...);
+}
+
+constexpr GemmKernels Kernels() {
+  GemmKernels k = {.tile_rows = kRows,
+                   .tile_columns = kColumns,
+                   .tile = {},
+                   .tile_bf16 = {},
+                   .row = &Row<float>,
+                   .row_bf16 = &Row<hwy::bfloat16_t>,
+                   .pack_along_k = &PackAlongK,
+                   .pack_across_k = &PackAcrossK,
+                   .dot = &Dot,
+                   .widen = &Widen,
+                   .epilogue = &Epilogue};
+  constexpr auto kCounts = std::make_index_sequence<kMostTileRows + 1>();
+  SetTiles<float>(k.tile, kCounts);
+  SetTiles<hwy::bfloat16_t>(k.tile_bf16, kCounts);
+  return k;
+}
+
 }  // namespace gemm
 
 const GemmKernels* GemmKernelsOfTarget() {
-  using namespace gemm;
-  static constexpr GemmKernels kTable = {
-      .tile_rows = kRows,
-      .tile_columns = kColumns,
-      .tile = {nullptr, TileOrNull<1>(), TileOrNull<2>(), TileOrNull<3>(), TileOrNull<4>(),
-               TileOrNull<5>(), TileOrNull<6>(), TileOrNull<7>(), TileOrNull<8>(), TileOrNull<9>(),
-               TileOrNull<10>(), TileOrNull<11>(), TileOrNull<12>(), TileOrNull<13>(),
-               TileOrNull<14>()},
-      .pack_along_k = &PackAlongK,
-      .pack_across_k = &PackAcrossK,
-      .dot = &Dot,
-      .epilogue = &Epilogue,
-  };
+  static constexpr GemmKernels kTable = gemm::Kernels();
   return &kTable;
 }
 

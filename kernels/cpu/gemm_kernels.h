@@ -1,6 +1,7 @@
 // What one instruction set gives to the drivers in gemm.cc: tiles, packers, dot products, epilogue.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cpu/gemm.h"
@@ -11,12 +12,13 @@ namespace graft::cpu {
 // Columns of a packed panel: two vectors of AVX-512, four of AVX2.
 inline constexpr int64_t kPanel = kPanelColumns;
 inline constexpr int kMostTileRows = 14;
+inline constexpr int64_t kLineBytes = 64;
 
 // Memory that a tile fetches into L2 on the side: `lines` lines per two k, rows of `row_lines`
-// lines that lie `jump` floats apart from end to begin. A trickle: a burst of fetches finds no free
+// lines that lie `jump` bytes apart from end to begin. A trickle: a burst of fetches finds no free
 // buffer and is dropped, or keeps the tile's own loads waiting.
 struct FetchArgs {
-  const float* at = nullptr;
+  const std::byte* at = nullptr;
   int lines = 0;
   int64_t row_lines = 0, jump = 0;
 };
@@ -25,8 +27,8 @@ struct FetchArgs {
 // count.
 struct TileArgs {
   const float* a;
-  const float* b;
-  int64_t b_step;  // from one k to the next
+  const void* b;   // floats, or bf16 for tile_bf16
+  int64_t b_step;  // elements from one k to the next
   int64_t k;
   float* c;
   int64_t ldc;
@@ -55,13 +57,27 @@ struct DotArgs {
   float alpha;
 };
 
+// c[0..columns) = a[0..k) times the panels at b (+ base).
+struct RowArgs {
+  const float* a;
+  const void* b;  // floats, or bf16 for row_bf16
+  int64_t k, columns;
+  float* c;
+  const float* base;  // null: zero
+};
+
 struct GemmKernels {
-  int tile_rows;                                     // most rows of a tile
-  int tile_columns;                                  // divides kPanel
-  void (*tile[kMostTileRows + 1])(const TileArgs&);  // by number of rows; [0] is null
-  void (*pack_along_k)(const PackArgs&);             // (r, k) at src[r * stride + k]
-  void (*pack_across_k)(const PackArgs&);            // (r, k) at src[k * stride + r]
+  int tile_rows;     // most rows of a tile
+  int tile_columns;  // divides kPanel
+  // By number of rows; [0] is null.
+  void (*tile[kMostTileRows + 1])(const TileArgs&);
+  void (*tile_bf16[kMostTileRows + 1])(const TileArgs&);
+  void (*row)(const RowArgs&);
+  void (*row_bf16)(const RowArgs&);
+  void (*pack_along_k)(const PackArgs&);   // (r, k) at src[r * stride + k]
+  void (*pack_across_k)(const PackArgs&);  // (r, k) at src[k * stride + r]
   void (*dot)(const DotArgs&);
+  void (*widen)(const uint16_t* bf16, int64_t n, float* out);  // n: a multiple of kPanel
   // Bias and activation of c[0..rows)[0..columns); the bias pointer is that of the first column.
   void (*epilogue)(const GemmEpilogue&, float* c, int64_t ldc, int64_t rows, int64_t columns);
 };

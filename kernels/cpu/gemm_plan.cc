@@ -18,7 +18,9 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Every piece of scratch memory begins at a line.
 size_t Lines(int64_t floats) { return static_cast<size_t>(CeilDiv(floats, 16) * 16); }
 
-bool IsPacked(MatrixLayout b) { return b == MatrixLayout::panels; }
+bool IsPacked(MatrixLayout b) {
+  return b == MatrixLayout::panels || b == MatrixLayout::panels_bf16;
+}
 
 // The rules are read from the top; the first that fits decides. Block sizes: a block of B stays in
 // 1 MB of L2 beside the tiles of A and C that pass through, and beside the part of the next block
@@ -37,7 +39,8 @@ struct Rule {
 };
 
 constexpr std::array kPackedBefore = {
-    Rule{"single rows, panels", GemmPath::packed, 2, kAny, 256, 32, false, false},
+    Rule{"single row, panels", GemmPath::row, 1, kAny, 0, 0, true, false},
+    Rule{"two rows, panels", GemmPath::packed, 2, kAny, 256, 32, false, false},
     Rule{"few rows, panels", GemmPath::packed, 64, kAny, 256, 32, false, true},
     Rule{"panels", GemmPath::packed, kAny, kAny, 1024, kFull, true, true},
 };
@@ -137,6 +140,11 @@ GemmPlan PlanGemm(const GemmProblem& p, int threads) {
     plan.row_cells = cells;
     // Dot products want B along k.
     if (p.b == MatrixLayout::rows) plan.thread_floats = Lines(p.n * p.k);
+    return plan;
+  }
+  if (rule.path == GemmPath::row) {
+    plan.column_cells = cells;
+    plan.thread_floats = Lines(p.k);
     return plan;
   }
   // The swapped product has the roles of m and n exchanged and B is what A was.

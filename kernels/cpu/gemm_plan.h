@@ -15,6 +15,7 @@ enum class GemmPath : uint8_t {
   none,      // no sums: only C and the epilogue
   dot,       // thin, A contiguous along k: dot products
   swapped,   // thin, A contiguous along m: the transposed product, into scratch memory
+  row,       // a single row, B packed before: read in one stream
   in_place,  // A packed, B (rows) read where it lies
   packed,    // A packed; B packed block by block, or packed before
 };

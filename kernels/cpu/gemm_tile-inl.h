@@ -50,6 +50,16 @@ HWY_INLINE void Load(const float* HWY_RESTRICT p, Vectors<kN>& row) {
   }
 }
 
+// 16-bit floats are widened here: exact, and the bits of a product are those with the wide matrix.
+template <int kN>
+HWY_INLINE void Load(const hwy::bfloat16_t* HWY_RESTRICT p, Vectors<kN>& row) {
+  if constexpr (kN > 0) {
+    const hn::Rebind<hwy::bfloat16_t, TileTag> narrow;
+    row.head = hn::PromoteTo(TileTag(), hn::LoadU(narrow, p));
+    Load(p + kLanes, row.tail);
+  }
+}
+
 template <int kN>
 HWY_INLINE void Store(const Vectors<kN>& row, float* HWY_RESTRICT p) {
   if constexpr (kN > 0) {
@@ -125,9 +135,8 @@ HWY_INLINE void MulAddColumn(const float* HWY_RESTRICT a, const Vectors<kVectors
   }
 }
 
-template <int kM>
-HWY_INLINE void Step(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b,
-                     Accumulators<kM>& tile) {
+template <int kM, typename B>
+HWY_INLINE void Step(const float* HWY_RESTRICT a, const B* HWY_RESTRICT b, Accumulators<kM>& tile) {
   Vectors<kVectors> row;
   Load(b, row);
   MulAddColumn(a, row, tile);
@@ -140,7 +149,7 @@ class Fetch {
 #pragma GCC unroll 1
     for (int i = 0; i < args_.lines; ++i) {
       __builtin_prefetch(args_.at, 0, 2);
-      args_.at += 16;
+      args_.at += kLineBytes;
       if (--left_ == 0) {
         args_.at += args_.jump;
         left_ = args_.row_lines;
@@ -153,7 +162,7 @@ class Fetch {
   int64_t left_;
 };
 
-template <int kM, bool kFetch>
+template <int kM, bool kFetch, typename B>
 HWY_INLINE void Run(const TileArgs& t) {
   Accumulators<kM> tile;
   if (t.base != nullptr) {
@@ -165,7 +174,7 @@ HWY_INLINE void Run(const TileArgs& t) {
   if (t.base != t.c) FetchTile<kM>(t.c, t.ldc);
   if (t.next != nullptr) FetchTile<kM>(t.next, t.ldc);
   const float* HWY_RESTRICT a = t.a;
-  const float* HWY_RESTRICT b = t.b;
+  const B* HWY_RESTRICT b = static_cast<const B*>(t.b);
   Fetch fetch_a(t.fetch_a), fetch_b(t.fetch_b);
   const int64_t step = t.b_step;
   int64_t pairs = t.k / 2;
@@ -184,12 +193,12 @@ HWY_INLINE void Run(const TileArgs& t) {
   StoreTile(tile, t.c, t.ldc);
 }
 
-template <int kM>
+template <int kM, typename B>
 void Tile(const TileArgs& t) {
   if (t.fetch_a.lines + t.fetch_b.lines > 0) {
-    Run<kM, true>(t);
+    Run<kM, true, B>(t);
   } else {
-    Run<kM, false>(t);
+    Run<kM, false, B>(t);
   }
 }
 

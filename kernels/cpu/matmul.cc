@@ -89,11 +89,20 @@ void LinearDx(const KernelCall& c) {
 
 void Pack(const KernelCall& c) {
   const int64_t out = c.in(0).shape[0], in = c.in(0).shape[1];
+  if (c.in(0).dtype == DType::bf16) {
+    PackWeight(static_cast<const uint16_t*>(c.in(0).data), out, in,
+               static_cast<uint16_t*>(c.out().data));
+    return;
+  }
   PackWeight(GemmOperand::cols(c.in(0).as<float>(), in), in, out, c.out().as<float>());
 }
 
 // W as the right operand of fused_linear.
 GemmOperand WeightOperand(const FusedLinearAttrs& a, const View& w) {
+  if (w.dtype == DType::bf16) {  // panels
+    const auto* data = static_cast<const uint16_t*>(w.data);
+    return a.backward ? GemmOperand::panels_transposed(data) : GemmOperand::panels(data);
+  }
   const auto* data = static_cast<const float*>(w.data);
   if (w.shape.rank() == 1)
     return a.backward ? GemmOperand::panels_transposed(data) : GemmOperand::panels(data);

@@ -21,13 +21,21 @@ int64_t rounded_up(int64_t n, int64_t step) { return (n + step - 1) / step * ste
 DecodingSession::DecodingSession(const ModelConfig& config, ParamStore& store, DecodingModel model)
     : config_(config), store_(store), model_(std::move(model)) {}
 
-// The state parameters of a graph, in the store at their shapes.
+// The state parameters of a graph, in the store at their shapes. One block holds them all: on pages
+// of 4 KB, one for nearly every key, a step would wait for as many misses of the TLB as for memory.
 void DecodingSession::prepare_cache(const Graph& graph) {
   if (!caches_.empty()) return;
+  constexpr size_t kLine = 64;
+  const auto room = [](const Param& p) { return (p.type.bytes() + kLine - 1) / kLine * kLine; };
+  size_t bytes = 0;
+  for (const Param& p : graph.params()) bytes += p.kind == Param::Kind::state ? room(p) : 0;
+  const std::shared_ptr<void> block = allocate_aligned(bytes);
+  auto* at = static_cast<std::byte*>(block.get());
   for (const Param& p : graph.params()) {
     if (p.kind != Param::Kind::state) continue;
-    store_.set(p.name, Tensor(p.type.dtype, p.type.shape));
+    store_.set(p.name, Tensor(p.type.dtype, p.type.shape, at, block));
     caches_.push_back(p.name);
+    at += room(p);
   }
 }
 
@@ -49,7 +57,7 @@ std::unique_ptr<Executor> DecodingSession::program(CacheOptions::Use use, int64_
   options.last_logits = true;
   const Graph graph = model_.build(options);
   prepare_cache(graph);
-  return std::make_unique<Executor>(compile(graph), store_);
+  return std::make_unique<Executor>(compile(graph, store_), store_);
 }
 
 std::span<float> DecodingSession::take_logits(Executor& executor) {

@@ -282,6 +282,128 @@ TEST(PackWeights, ANewWeightIsPackedAnew) {
   }
 }
 
+// Parameters in 16 bits: read as they are stored where products and lookups alone read them.
+struct StoredCase {
+  const char* name;
+  DType stored;
+  std::map<DType, int64_t> params;  // of the graph, by type
+  size_t bytes;                     // of weights that a run reads: 48 x 48, or panels of 64 x 48
+  std::function<Value(Builder& b, Value x, Value ids, Value w)> build;
+};
+
+const std::vector<StoredCase>& stored_cases() {
+  using ops::embedding, ops::linear, ops::mul, ops::sum, ops::transpose;
+  static const std::vector<StoredCase> cases = {
+      {"product",
+       DType::bf16,
+       {{DType::bf16, 1}},
+       64 * 48 * 2,
+       [](Builder& b, Value x, Value, Value w) { return linear(b, x, w); }},
+      {"product and gradient",
+       DType::bf16,
+       {{DType::bf16, 1}},
+       64 * 48 * 2,
+       [](Builder& b, Value x, Value, Value w) {
+         return b.node("linear_dx", {linear(b, x, w), w});
+       }},
+      {"transposed",
+       DType::bf16,
+       {{DType::bf16, 1}},
+       64 * 48 * 2,
+       [](Builder& b, Value x, Value, Value w) {
+         return linear(b, x, transpose(b, w, {1, 0}));
+       }},
+      {"both ways round",
+       DType::bf16,
+       {{DType::f32, 1}},
+       48 * 48 * 4 + 64 * 48 * 4,
+       [](Builder& b, Value x, Value, Value w) {
+         return linear(b, linear(b, x, w), transpose(b, w, {1, 0}));
+       }},
+      {"lookup",
+       DType::bf16,
+       {{DType::bf16, 1}},
+       48 * 48 * 2,
+       [](Builder& b, Value, Value ids, Value w) { return embedding(b, ids, w); }},
+      {"lookup of halves",
+       DType::f16,
+       {{DType::f16, 1}},
+       48 * 48 * 2,
+       [](Builder& b, Value, Value ids, Value w) { return embedding(b, ids, w); }},
+      {"tied",
+       DType::bf16,
+       {{DType::bf16, 1}},
+       64 * 48 * 2,
+       [](Builder& b, Value x, Value ids, Value w) {
+         return linear(b, mul(b, x, embedding(b, ids, w)), w);
+       }},
+      {"tied, wide",
+       DType::f32,
+       {{DType::f32, 1}},
+       64 * 48 * 4,
+       [](Builder& b, Value x, Value ids, Value w) {
+         return linear(b, mul(b, x, embedding(b, ids, w)), w);
+       }},
+      {"product of halves",
+       DType::f16,
+       {{DType::f32, 1}},
+       64 * 48 * 4,
+       [](Builder& b, Value x, Value, Value w) { return linear(b, x, w); }},
+      {"something else reads it",
+       DType::bf16,
+       {{DType::f32, 1}},
+       48 * 48 * 4 + 48 * 4,  // the rows, and their sum
+       [](Builder& b, Value x, Value, Value w) { return mul(b, linear(b, x, w), sum(b, w, {0})); }},
+  };
+  return cases;
+}
+
+TEST(PackWeights, KeepsTheStoredTypeAndTheBits) {
+  for (const StoredCase& c : stored_cases()) {
+    SCOPED_TRACE(c.name);
+    Builder b;
+    const Value x = b.input("x", DType::f32, {5, 48}), ids = b.input("ids", DType::i64, {5});
+    const Value w = b.param({.name = "w", .type = {DType::f32, {48, 48}}});
+    b.output("y", c.build(b, x, ids, w));
+    const Graph graph = b.finish();
+    const Tensor weight = random({48, 48}, 1).cast(c.stored);
+    ParamStore wide, store;
+    wide.set("w", weight.cast(DType::f32));
+    store.set("w", weight, DType::f32);
+
+    const Graph packed = pack_weights(graph, &store);
+    std::map<DType, int64_t> params;
+    for (const Param& p : packed.params()) ++params[p.type.dtype];
+    EXPECT_EQ(params, c.params);
+    const auto program = std::make_shared<const Program>(plan(packed));
+    EXPECT_EQ(memory_parts(*program).weights, c.bytes);
+
+    Inputs inputs{{"x", random({5, 48}, 2)}, {"ids", Tensor(DType::i64, {5})}};
+    for (int64_t i = 0; i < 5; ++i) inputs["ids"].data<int64_t>()[i] = i * 11 + 3;
+    const Tensor want = evaluate(graph, inputs, wide).outputs.at("y");
+    const auto run = [&](ParamStore& s) {
+      Executor e(program, s);
+      for (const auto& [name, t] : inputs) {
+        if (e.has_input(name)) e.set_input(name, t);
+      }
+      e.run();
+      return e.output("y").clone();
+    };
+    EXPECT_TRUE(same_bits(run(store), want));
+    const bool narrow = program->graph.param("w").type.dtype != DType::f32;
+    // Someone wanted its values as floats in between; or put others there.
+    ParamStore widened;
+    widened.set("w", weight, DType::f32);
+    widened.get("w");
+    EXPECT_TRUE(same_bits(run(widened), want));
+    ParamStore other;
+    other.set("w", random({48, 48}, 7));
+    if (narrow) {
+      EXPECT_THROW(run(other), GraphError);
+    }
+  }
+}
+
 TEST(PackWeights, LeavesThinWeights) {
   Builder b;
   const Value x = b.input("x", DType::f32, {40, 48});

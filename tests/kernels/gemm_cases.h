@@ -9,9 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/parallel.h"
 #include "core/random.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/packed.h"
 #include "tests/support/targets.h"
 
 namespace graft::cpu::testing {
@@ -29,8 +31,16 @@ inline std::vector<float> random_floats(size_t n, uint64_t seed) {
 // A logical matrix [rows, cols] of which any leading part can be handed out in any layout.
 class Matrix {
  public:
-  Matrix(int64_t rows, int64_t cols, uint64_t seed)
-      : rows_(rows), cols_(cols), values_(random_floats(static_cast<size_t>(rows * cols), seed)) {}
+  // Of numbers that the layout can hold.
+  Matrix(int64_t rows, int64_t cols, uint64_t seed, MatrixLayout layout = MatrixLayout::rows)
+      : rows_(rows), cols_(cols), values_(random_floats(static_cast<size_t>(rows * cols), seed)) {
+    if (!is_bf16(layout)) return;
+    for (float& x : values_) x = bf16_to_float(float_to_bf16(x));
+  }
+
+  static bool is_bf16(MatrixLayout layout) {
+    return layout == MatrixLayout::panels_bf16 || layout == MatrixLayout::panels_bf16_transposed;
+  }
 
   float at(int64_t i, int64_t j) const { return values_[static_cast<size_t>(i * cols_ + j)]; }
   int64_t rows() const { return rows_; }
@@ -38,6 +48,7 @@ class Matrix {
 
   // The leading [rows, cols] part; `pad` more elements lie between its lines.
   GemmOperand operand(MatrixLayout layout, int64_t rows, int64_t cols, int64_t pad = 0) {
+    if (is_bf16(layout)) return bf16_panels(layout, rows, cols);
     const bool flat = layout == MatrixLayout::rows || layout == MatrixLayout::panels;
     const int64_t lines = flat ? rows : cols, length = flat ? cols : rows;
     auto stored = std::vector<float>(static_cast<size_t>(lines * (length + pad)), NAN);
@@ -65,9 +76,26 @@ class Matrix {
   }
 
  private:
+  // Packed from the weight [out, in] of which this is the transpose, or from this as one.
+  GemmOperand bf16_panels(MatrixLayout layout, int64_t rows, int64_t cols) {
+    const bool transposed = layout == MatrixLayout::panels_bf16_transposed;
+    const int64_t out = transposed ? rows : cols, in = transposed ? cols : rows;
+    std::vector<uint16_t> weight;
+    for (int64_t o = 0; o < out; ++o) {
+      for (int64_t i = 0; i < in; ++i)
+        weight.push_back(float_to_bf16(transposed ? at(o, i) : at(i, o)));
+    }
+    constexpr uint16_t kNan = 0x7fc0;
+    bf16_.assign(static_cast<size_t>(PackedElements(out, in)), kNan);
+    PackWeight(weight.data(), out, in, bf16_.data());
+    return transposed ? GemmOperand::panels_transposed(bf16_.data())
+                      : GemmOperand::panels(bf16_.data());
+  }
+
   int64_t rows_, cols_;
   std::vector<float> values_;
   std::vector<float> storage_;
+  std::vector<uint16_t> bf16_;
 };
 
 inline constexpr float kGuard = 12345.5f;
@@ -141,6 +169,10 @@ inline std::string name_of(MatrixLayout layout) {
       return "panels";
     case MatrixLayout::panels_transposed:
       return "panels_transposed";
+    case MatrixLayout::panels_bf16:
+      return "panels_bf16";
+    case MatrixLayout::panels_bf16_transposed:
+      return "panels_bf16_transposed";
   }
   return "?";
 }

@@ -2,14 +2,17 @@
 
 #include "hwy/highway.h"
 #include "kernels/cpu/gemm_plan.h"
+#include "kernels/packed.h"
 #include "tests/kernels/gemm_cases.h"
 
 namespace graft::cpu::testing {
 namespace {
 
 constexpr MatrixLayout kLayoutsOfA[] = {MatrixLayout::rows, MatrixLayout::cols};
-constexpr MatrixLayout kLayoutsOfB[] = {MatrixLayout::rows, MatrixLayout::cols,
-                                        MatrixLayout::panels, MatrixLayout::panels_transposed};
+constexpr MatrixLayout kLayoutsOfB[] = {
+    MatrixLayout::rows,        MatrixLayout::cols,
+    MatrixLayout::panels,      MatrixLayout::panels_transposed,
+    MatrixLayout::panels_bf16, MatrixLayout::panels_bf16_transposed};
 
 // Products in double, and the sum of the magnitudes of their terms, which rounding errors scale
 // with.
@@ -56,7 +59,7 @@ TEST_P(GemmOnTarget, EveryRemainder) {
   const TargetScope scope(target());
   constexpr int64_t kM = 35, kN = 70;
   for (const int64_t k : {1, 2, 7, 8, 64, 127, 513}) {
-    Matrix a(kM, k, 1), b(k, kN, 2);
+    Matrix a(kM, k, 1), b(k, kN, 2, b_layout());
     const Reference reference(a, b);
     for (int64_t n = 1; n <= kN; ++n) {
       const GemmOperand b_operand = b.operand(b_layout(), k, n, n % 3);
@@ -81,7 +84,7 @@ TEST_P(GemmOnTarget, EveryRemainder) {
 TEST_P(GemmOnTarget, AddsBaseAndScales) {
   const TargetScope scope(target());
   for (const auto& [m, n, k] : {std::tuple{1, 5, 9}, {13, 9, 300}, {29, 65, 40}, {70, 100, 600}}) {
-    Matrix a(m, k, 3), b(k, n, 4), before(m, n, 5);
+    Matrix a(m, k, 3), b(k, n, 4, b_layout()), before(m, n, 5);
     const Reference reference(a, b);
     for (const bool in_place : {true, false}) {
       Output c(m, n), base(m, n);
@@ -127,7 +130,7 @@ TEST_P(GemmOnTarget, Epilogue) {
   for (const auto activation : {Activation::none, Activation::relu, Activation::gelu_erf,
                                 Activation::gelu_tanh, Activation::silu, Activation::tanh}) {
     for (const auto& [m, n, k] : {std::tuple{5, 3, 40}, {33, 77, 300}, {3, 50, 0}}) {
-      Matrix a(m, k, 6), b(k, n, 7), bias(1, n, 8);
+      Matrix a(m, k, 6), b(k, n, 7, b_layout()), bias(1, n, 8);
       const Reference reference(a, b);
       for (const bool keep : {false, true}) {
         Output c(m, n), pre(m, n);
@@ -163,7 +166,7 @@ TEST_P(GemmOnTarget, BitsDependOnNeitherThreadsNorRows) {
   for (const auto& sizes :
        {std::tuple{150, 12, 700}, {131, 200, 530}, {31, 700, 300}, {1100, 40, 600}}) {
     const int64_t m = std::get<0>(sizes), n = std::get<1>(sizes), k = std::get<2>(sizes);
-    Matrix a(m, k, 9), b(k, n, 10), before(m, n, 11);
+    Matrix a(m, k, 9), b(k, n, 10, b_layout()), before(m, n, 11);
     const GemmOperand b_operand = b.operand(b_layout(), k, n);
     Output one(m, n);
     const auto run = [&](int64_t rows, int threads, Output& c) {
@@ -196,12 +199,14 @@ TEST_P(GemmOnTarget, BitsDependOnNeitherThreadsNorRows) {
 }
 
 // What gemm.h promises of products that are not thin: one chain of multiply-adds in the order of k,
-// whatever the layouts. The fallback without fused multiply-add rounds twice per step.
+// whatever the layouts and the width of stored elements. The fallback without fused multiply-add
+// rounds twice per step.
 TEST_P(GemmOnTarget, EveryElementIsOneChain) {
   const TargetScope scope(target());
   const bool fused = target() != HWY_SCALAR;
-  for (const auto& [m, n, k] : {std::tuple{3, 40, 1100}, {20, 17, 515}, {90, 130, 900}}) {
-    Matrix a(m, k, 12), b(k, n, 13);
+  for (const auto& [m, n, k] :
+       {std::tuple{1, 300, 777}, {3, 40, 1100}, {20, 17, 515}, {90, 130, 900}}) {
+    Matrix a(m, k, 12), b(k, n, 13, b_layout());
     Output c(m, n);
     checked_gemm({.m = m,
                   .n = n,
@@ -230,7 +235,7 @@ TEST_P(GemmOnTarget, EveryElementIsOneChain) {
 
 TEST_P(GemmOnTarget, Batches) {
   const TargetScope scope(target());
-  if (b_layout() == MatrixLayout::panels || b_layout() == MatrixLayout::panels_transposed) return;
+  if (b_layout() != MatrixLayout::rows && b_layout() != MatrixLayout::cols) return;
   constexpr int64_t kCount = 5, kM = 21, kN = 37, kK = 150;
   Matrix a(kM, kCount * kK, 14), b(kK, kCount * kN, 15);
   // Item i is the columns from i * kK of A and from i * kN of B.
@@ -328,6 +333,17 @@ TEST(Gemm, PackedWeightsUnpack) {
           ASSERT_EQ(transposed ? out.at(j, i) : out.at(i, j), w.at(i, j));
         }
       }
+    }
+  }
+}
+
+TEST(Gemm, WeightsOfSixteenBitsArePackedAlike) {
+  for (const auto& [k, n] : {std::tuple{1, 1}, {7, 31}, {40, 32}, {33, 100}}) {
+    Matrix w(k, n, 5, MatrixLayout::panels_bf16), same = w;
+    const GemmOperand wide = w.operand(MatrixLayout::panels, k, n);
+    const GemmOperand narrow = same.operand(MatrixLayout::panels_bf16, k, n);
+    for (int64_t i = 0; i < PackedElements(n, k); ++i) {
+      ASSERT_EQ(bf16_to_float(narrow.bf16[i]), wide.data[i]) << k << " x " << n << " at " << i;
     }
   }
 }

@@ -6,6 +6,8 @@
 
 #include "autograd/evaluate.h"
 #include "models/batch.h"
+#include "models/family.h"
+#include "models/fresh_weights.h"
 #include "models/generation/generate.h"
 #include "models/weights.h"
 #include "tests/support/golden.h"
@@ -173,6 +175,38 @@ TEST_F(BeamSearchTest, WrongOptionsAreNamed) {
   EXPECT_TRUE(has(error({{}}, {}), "no tokens"));
   EXPECT_TRUE(
       has(error(good, {.max_new_tokens = 1000}), "do not fit into the model's 40 positions"));
+}
+
+// ---- weights in 16 bits
+
+// What a model writes does not depend on the width in which its weights lie, to the last bit.
+TEST(Decoding, StoredTypesDoNotChangeTheLogits) {
+  for (const char* name : {"llama", "llama_tied", "gpt2", "gemma2", "t5"}) {
+    SCOPED_TRACE(name);
+    const ModelConfig config = load_config(golden_dir() + "/models/" + name);
+    const Head head = config.family->decode != nullptr ? Head::seq2seq_lm : Head::causal_lm;
+    const Graph graph =
+        with_fresh_weights(build_model(config, {.length = 3, .head = head}), config);
+    ParamStore drawn, narrow, wide;
+    drawn.initialize(graph, 1);
+    for (const std::string& p : drawn.names()) {
+      const Tensor bf16 = drawn.get(p).cast(DType::bf16);
+      narrow.set(p, bf16, DType::f32);
+      wide.set(p, bf16.cast(DType::f32));
+    }
+    const auto build = [&](const ModelOptions& o) { return build_model(config, o); };
+    DecodingSession a(config, narrow, {.build = build}), b(config, wide, {.build = build});
+    const std::vector<Tokens> prompts = {{3, 5, 7, 9}, {11, 4}};
+    const auto same = [](std::span<const float> x, std::span<const float> y) {
+      return std::ranges::equal(x, y);
+    };
+    EXPECT_TRUE(same(a.start(prompts, 4), b.start(prompts, 4)));
+    for (int64_t step = 0; step < 3; ++step) {
+      const Tokens tokens = {step + 2, step + 6};
+      EXPECT_TRUE(same(a.extend(tokens), b.extend(tokens))) << "step " << step;
+    }
+    EXPECT_LT(a.extender()->program().persistent_bytes, b.extender()->program().persistent_bytes);
+  }
 }
 
 }  // namespace

@@ -180,7 +180,7 @@ Reference::Reference(std::string_view op, const KernelCase& c)
     KernelCase magnitudes = c;
     for (Tensor& t : magnitudes.inputs) {
       if (t.empty() || !is_float(t.dtype())) continue;
-      t = t.clone();
+      t = t.cast(DType::f32).clone();
       for (float& x : t.span<float>()) x = std::fabs(x);
     }
     terms_ = run_kernel(Backend::ref, op, magnitudes);

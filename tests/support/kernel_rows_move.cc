@@ -105,19 +105,21 @@ Tensor stray() { return int_values({2, -1, 0, 4, kFar, -kFar, 3, 1}); }
 
 KernelRow embedding_row() {
   const auto attrs = [](int64_t rows) { return Attrs::of(EmbeddingAttrs{rows, 1}); };
-  return {
-      .of_length =
-          [attrs](int64_t n) {
-            return of_each_width([n, attrs](DType d) {
-              return std::vector<KernelCase>{
-                  {"short table", attrs(7), {ints({2, 5}, 0, 7), any({7, n}, d)}, {}},
-                  {"many ids", attrs(3), {ints({n}, 0, 3, 1, DType::i32), any({3, 2}, d)}, {}}};
-            });
-          },
-      .special =
-          [attrs] {
-            return std::vector<KernelCase>{{"stray ids", attrs(4), {stray(), floats({4, 5})}, {}}};
-          }};
+  return {.of_length =
+              [attrs](int64_t n) {
+                return of_each_width([n, attrs](DType d) {
+                  return std::vector<KernelCase>{
+                      {"short table", attrs(7), {ints({2, 5}, 0, 7), any({7, n}, d)}, {}},
+                      {"many ids", attrs(3), {ints({n}, 0, 3, 1, DType::i32), any({3, 2}, d)}, {}},
+                      {"panels", attrs(40), {ints({2, 5}, 0, 40), any({64 * n}, d)}, {}}};
+                });
+              },
+          .special =
+              [attrs] {
+                return std::vector<KernelCase>{
+                    {"stray ids", attrs(4), {stray(), floats({4, 5})}, {}},
+                    {"stray ids, panels", attrs(4), {stray(), floats({32 * 5})}, {}}};
+              }};
 }
 
 KernelRow embedding_backward_row() {

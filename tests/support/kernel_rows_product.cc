@@ -73,19 +73,24 @@ KernelRow pack_row() {
   return {.of_length =
               [](int64_t n) {
                 const Attrs a = Attrs::of(NoAttrs{});
-                return std::vector<KernelCase>{{"many outputs", a, {floats({n, 5})}, {}},
-                                               {"many inputs", a, {floats({35, n})}, {}}};
+                std::vector<KernelCase> cases;
+                for (const DType d : {DType::f32, DType::bf16}) {
+                  cases.push_back({"many outputs", a, {floats({n, 5}).cast(d)}, {}});
+                  cases.push_back({"many inputs", a, {floats({35, n}).cast(d)}, {}});
+                }
+                return cases;
               },
           .wide = 4'001};
 }
 
 // W as the panels that `pack` makes of it.
-Tensor packed(const Tensor& w) {
+Tensor packed(const Tensor& w, DType dtype) {
   const int64_t out = w.shape()[0], in = w.shape()[1];
-  Tensor panels(DType::f32, {PackedElements(out, in)});
+  Tensor panels(dtype, {PackedElements(out, in)});
   for (int64_t o = 0; o < out; ++o) {
     for (int64_t i = 0; i < in; ++i)
-      panels.data<float>()[PackedIndex(in, o, i)] = w.data<float>()[o * in + i];
+      store_element(dtype, panels.bytes(), PackedIndex(in, o, i),
+                    static_cast<double>(w.data<float>()[o * in + i]));
   }
   return panels;
 }
@@ -114,17 +119,23 @@ KernelRow fused_linear_row() {
                     FusedLinearAttrs a = v.a;
                     a.out = out, a.in = in;
                     const Tensor w = floats({out, in}, 2);
-                    for (const bool panels : {false, true}) {
-                      KernelCase c{
-                          fmt::format("{}, {} -> {}{}", v.name, in, out, panels ? ", packed" : ""),
-                          Attrs::of(a),
-                          {floats({3, a.features()}), panels ? packed(w) : w,
-                           v.bias ? floats({a.columns()}, 3) : Tensor(),
-                           v.base ? floats({3, a.columns()}, 4) : Tensor()},
-                          product_of(a.features() + 4)};
-                      // Activations see the rounding of their argument, which the terms bound.
-                      c.tolerance.floor = a.activation.empty() ? 0 : 8 * 0x1p-23;
-                      cases.push_back(std::move(c));
+                    const std::pair<const char*, Tensor> forms[] = {
+                        {"", w},
+                        {", packed", packed(w, DType::f32)},
+                        {", packed in bf16", packed(w, DType::bf16)}};
+                    for (const auto& [form, weight] : forms) {
+                      for (const int64_t rows : {1, 3}) {
+                        KernelCase c{
+                            fmt::format("{}, {} rows, {} -> {}{}", v.name, rows, in, out, form),
+                            Attrs::of(a),
+                            {floats({rows, a.features()}), weight,
+                             v.bias ? floats({a.columns()}, 3) : Tensor(),
+                             v.base ? floats({rows, a.columns()}, 4) : Tensor()},
+                            product_of(a.features() + 4)};
+                        // Activations see the rounding of their argument, which the terms bound.
+                        c.tolerance.floor = a.activation.empty() ? 0 : 8 * 0x1p-23;
+                        cases.push_back(std::move(c));
+                      }
                     }
                   }
                 }
