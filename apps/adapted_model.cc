@@ -35,7 +35,8 @@ Graph AdaptedModel::base(ModelOptions options) const {
 peft::Adapted AdaptedModel::build(const ModelOptions& options) const {
   const bool in_cache = front_.virtual_tokens > 0 && options.cache.use == CacheOptions::Use::extend;
   if (adapter_.method == nullptr || in_cache) return {.graph = base(options)};
-  return peft::apply(base(options), *adapter_.method, adapter_.config);
+  return peft::apply(base(options), *adapter_.method, adapter_.config,
+                     {.model = config_.model_type});
 }
 
 int64_t AdaptedModel::max_length() const {

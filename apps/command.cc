@@ -7,7 +7,10 @@
 #include <iostream>
 
 #include "core/parallel.h"
+#include "models/chat/chat_template.h"
+#include "models/family.h"
 #include "peft/adapter_files.h"
+#include "train/image_task.h"
 
 namespace graft {
 namespace {
@@ -71,7 +74,9 @@ void add_model_option(CLI::App& command, std::string& model) {
 void add_task_options(CLI::App& command, std::string& spec, TaskOptions& o) {
   command
       .add_option("--task", spec,
-                  "wordnet:NAME, a .jsonl, .csv or .tsv file, or lm: text that --train names")
+                  "wordnet:NAME, a .jsonl, .csv or .tsv file (labelled texts, prompts with "
+                  "completions, conversations), lm: text that --train names, or a folder with a "
+                  "sub-folder of pictures per class")
       ->required();
   command.add_option("--train", o.train, "text files of the task lm, each one text");
   command.add_option("--text-column", o.text_column, "default: text, sentence or text_a");
@@ -79,6 +84,9 @@ void add_task_options(CLI::App& command, std::string& spec, TaskOptions& o) {
   command.add_option("--label-column", o.label_column, "default: label");
   command.add_option("--prompt-column", o.prompt_column, "default: prompt");
   command.add_option("--completion-column", o.completion_column, "default: completion");
+  command.add_option("--messages-column", o.messages_column,
+                     "of conversations; default: messages or conversations");
+  add_chat_template_option(command, o.chat_template);
   command.add_option("--dev", o.dev, "file of development rows (default: a tenth of the rows)");
   command.add_option("--test", o.test, "file of test rows (default: a tenth of the rows)");
   command.add_option("--also-test", o.also_test,
@@ -87,12 +95,28 @@ void add_task_options(CLI::App& command, std::string& spec, TaskOptions& o) {
       .add_option("--classes", o.classes,
                   "number of classes, where training rows show fewer than there are")
       ->check(CLI::PositiveNumber);
+  command.add_flag("--text-to-text", o.text_to_text,
+                   "labels are words that a language model says, as in T5");
   command.add_flag("--regression", o.regression, "labels are numbers to be met, not classes");
   command.add_option(
       "--metric", o.metric,
       "accuracy, macro_f1, matthews, pearson, spearman, perplexity or bits_per_byte");
   command.add_option("--max-length", o.max_length, "tokens per row at most")
       ->check(CLI::Range(3, 100000));
+}
+
+Task task_of(const ModelConfig& model, const std::string& spec, TaskOptions options) {
+  if (model.family->kind == Family::Kind::image) return load_image_task(spec, options);
+  options.two_stacks = model.family->decode != nullptr;
+  options.model_folder = model.folder;
+  return load_task(spec, *load_tokenizer(model.folder), options);
+}
+
+void add_chat_template_option(CLI::App& command, std::string& name) {
+  command.add_option("--chat-template", name,
+                     fmt::format("how conversations are written: auto (as the model's folder says) "
+                                 "or {}",
+                                 fmt::join(chat_template_names(), ", ")));
 }
 
 void add_recipe_options(CLI::App& command, TrainOptions& o) {

@@ -15,8 +15,9 @@ namespace graft {
 // Each adds its commands to the program; a command runs while the command line is parsed.
 void add_train_commands(CLI::App& app);  // tune, compare
 void add_model_commands(CLI::App& app);  // eval, embed, merge
-void add_shape_commands(CLI::App& app);  // plan, bench, methods
-void add_data_commands(CLI::App& app);   // data, encode, train-tokenizer, inspect
+void add_shape_commands(CLI::App& app);  // plan, methods
+void add_bench_command(CLI::App& app);
+void add_data_commands(CLI::App& app);  // data, encode, train-tokenizer, inspect
 void add_graph_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 
@@ -56,6 +57,9 @@ std::pair<const peft::Method*, Json> method_of(const MethodOptions& options);
 
 void add_model_option(CLI::App& command, std::string& model);
 void add_task_options(CLI::App& command, std::string& spec, TaskOptions& options);
+// The rows of a task for that model: of pictures if it reads those.
+Task task_of(const ModelConfig& model, const std::string& spec, TaskOptions options);
+void add_chat_template_option(CLI::App& command, std::string& name);
 void add_recipe_options(CLI::App& command, TrainOptions& options);
 // "auto" (the memory that is free), or bytes with an optional K, M or G.
 size_t parse_budget(const std::string& text);

@@ -12,6 +12,7 @@
 #include "models/weights.h"
 #include "peft/adapter_files.h"
 #include "train/language_task.h"
+#include "train/wordnet_words.h"
 
 namespace graft {
 
@@ -36,8 +37,17 @@ struct Data {
 
 void run_data(const Data& o) {
   if (!o.name.starts_with("wordnet:")) {
-    throw UsageError("the task '{}' is not known; give wordnet:NAME with a NAME of {}", o.name,
-                     fmt::join(wordnet_task_names(), ", "));
+    throw UsageError("the data '{}' are not known; give wordnet:NAME with a NAME of {} or glosses",
+                     o.name, fmt::join(wordnet_task_names(), ", "));
+  }
+  if (o.name == "wordnet:glosses") {
+    const std::vector<std::string> files = write_wordnet_glosses(o.output);
+    if (o.common.json) {
+      print_json({{"files", files}});
+    } else {
+      std::cout << fmt::format("{}\n", fmt::join(files, "\n"));
+    }
+    return;
   }
   const WordnetTask task = build_wordnet_task(o.name.substr(8));
   const std::vector<std::string> files = write_wordnet_task(task, o.output);
@@ -81,21 +91,33 @@ struct TrainTokenizer {
   CommonOptions common;
   std::vector<std::string> files;
   std::string output;
-  int64_t size = 8192;
+  int64_t size = 8192, sentinels = 0;
 };
 
 constexpr const char* kEndOfText = "<|endoftext|>";
 
 void run_train_tokenizer(const TrainTokenizer& o) {
-  BpeTrainer trainer({.vocabulary_size = o.size, .special_tokens = {kEndOfText}});
+  BpeTrainingOptions options = {.vocabulary_size = o.size, .special_tokens = {kEndOfText}};
+  Json settings = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"eos_token", kEndOfText}};
+  if (o.sentinels > 0) {
+    // T5's conventions.
+    options.closing = "</s>";
+    options.special_tokens = {"<pad>", options.closing};
+    Json sentinels = Json::array();
+    for (int64_t i = 0; i < o.sentinels; ++i) sentinels.push_back(fmt::format("<extra_id_{}>", i));
+    for (const Json& s : sentinels) options.special_tokens.push_back(s);
+    settings["eos_token"] = options.closing;
+    settings["pad_token"] = "<pad>";
+    settings["additional_special_tokens"] = sentinels;
+  }
+  BpeTrainer trainer(options);
   for (const std::string& file : o.files) trainer.add(read_text_file(file));
   const Json tokenizer = trainer.train();
   const int64_t size =
       parse_tokenizer_json(json_text(tokenizer), "the tokenizer")->vocabulary_size();
   make_folders(o.output);
   write_json_file(o.output + "/tokenizer.json", tokenizer);
-  write_json_file(o.output + "/tokenizer_config.json",
-                  {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"eos_token", kEndOfText}});
+  write_json_file(o.output + "/tokenizer_config.json", settings);
   if (o.common.json) {
     print_json({{"vocabulary_size", size}});
   } else {
@@ -224,7 +246,8 @@ void run_inspect(const Inspect& o) {
 
 void add_data_commands(CLI::App& app) {
   const auto [data, d] = add_command<Data>(app, "data", "write a task's files", run_data);
-  data->add_option("name", d->name, "wordnet:NAME")->required();
+  data->add_option("name", d->name, "wordnet:NAME of a task, or wordnet:glosses: running text")
+      ->required();
   data->add_option("--output", d->output, "folder to write to")->required();
 
   const auto [encode, e] =
@@ -237,6 +260,12 @@ void add_data_commands(CLI::App& app) {
   train->add_option("file", t->files, "text files")->required();
   train->add_option("--size", t->size, "tokens, with the 256 bytes and the end of text")
       ->check(CLI::PositiveNumber);
+  train
+      ->add_option(
+          "--sentinels", t->sentinels,
+          "for an encoder-decoder: so many tokens that stand for what is cut out of a text "
+          "(<extra_id_0>, ...), <pad>, and </s> behind every text")
+      ->check(CLI::Range(1, 10000));
   train->add_option("--output", t->output, "folder to write tokenizer.json to")->required();
 
   const auto [inspect, i] = add_command<Inspect>(

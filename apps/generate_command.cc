@@ -1,11 +1,14 @@
 // graft generate: text after a prompt.
+#include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <optional>
 
 #include "apps/adapted_model.h"
 #include "apps/command.h"
 #include "apps/lines.h"
 #include "autograd/passes/cheap_forms.h"
+#include "models/chat/chat_template.h"
 #include "models/generation/generate.h"
 #include "models/tokenizer.h"
 
@@ -17,26 +20,69 @@ struct Generate {
   std::string model, adapter;
   std::vector<std::string> prompts, stop;
   std::string file;
+  bool chat = false;
+  std::string chat_template;
+  std::optional<std::string> system;
   GenerationOptions options;
+};
+
+// How prompts become what the model reads: as they are, or as questions of a conversation.
+class Asking {
+ public:
+  Asking(const Generate& o, const Tokenizer& tokenizer) : tokenizer_(tokenizer) {
+    if (o.chat || !o.chat_template.empty()) chat_ = chat_template_of(o.chat_template, o.model);
+    if (!o.system) return;
+    if (!chat_) throw UsageError("--system is part of a conversation; it goes with --chat");
+    before_.push_back({"system", *o.system});
+  }
+
+  bool chat() const { return chat_.has_value(); }
+  // White space that the template has the model write ahead of each answer.
+  std::string before_answer() const { return chat_ ? chat_->answer.before : ""; }
+
+  std::vector<int64_t> read(const std::string& prompt) const {
+    if (!chat_) return tokenizer_.encode(prompt).ids;
+    Conversation c = before_;
+    c.push_back({"user", prompt});
+    return encode_chat(render_chat(*chat_, c, chat_tokens(tokenizer_), true), tokenizer_).ids;
+  }
+
+  // The end of the assistant's turn ends a row, as a token where it is one, else as text.
+  void add_end(GenerationOptions& options, std::vector<std::string>& stop) const {
+    if (!chat_) return;
+    const std::string end = end_of_turn(*chat_, chat_tokens(tokenizer_));
+    const int64_t id = tokenizer_.id_of(end);
+    if (id < 0) {
+      stop.push_back(end);
+    } else if (std::ranges::find(options.eos_ids, id) == options.eos_ids.end()) {
+      options.eos_ids.push_back(id);
+    }
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::optional<ChatTemplate> chat_;
+  Conversation before_;
 };
 
 // The text of a row as it grows, up to one of the stop texts.
 class RowText {
  public:
-  // The prompt goes through the decoder too: what comes after it does not begin a text.
+  // The prompt goes through the decoder too: what comes after it does not begin a text. `lead` is
+  // left out where the text begins with it.
   RowText(const Tokenizer& tokenizer, const std::vector<int64_t>& prompt,
-          const std::vector<std::string>& stop)
-      : decoder_(tokenizer), stop_(stop) {
+          const std::vector<std::string>& stop, std::string lead)
+      : decoder_(tokenizer), stop_(stop), lead_(std::move(lead)) {
     for (const int64_t id : prompt) decoder_.push(id);
   }
 
   // False once a stop text stands there, which is cut off with what follows it.
   bool add(int64_t token) {
-    text_ += decoder_.push(token);
+    append(decoder_.push(token));
     return !cut();
   }
   void finish() {
-    if (!stopped_) text_ += decoder_.finish();
+    if (!stopped_) append(decoder_.finish());
     cut();
   }
   // What has come since the last call. While a stop text may be beginning, the end is held back.
@@ -58,6 +104,12 @@ class RowText {
   const std::string& text() const { return text_; }
 
  private:
+  void append(const std::string& part) {
+    text_ += part;
+    if (text_.size() < lead_.size()) return;
+    if (text_.starts_with(lead_)) text_.erase(0, lead_.size());
+    lead_.clear();
+  }
   bool cut() {
     for (const std::string& s : stop_) {
       const size_t at = text_.find(s);
@@ -70,7 +122,7 @@ class RowText {
 
   StreamDecoder decoder_;
   const std::vector<std::string>& stop_;
-  std::string text_;
+  std::string lead_, text_;
   size_t shown_ = 0;
   bool stopped_ = false;
 };
@@ -95,10 +147,16 @@ void run_generate(const Generate& o) {
   }
   if (prompts.empty()) throw UsageError("there is no prompt; give --prompt TEXT or --file FILE");
   const auto tokenizer = load_tokenizer(o.model);
-  AdaptedModel m(o.model, o.adapter, Head::causal_lm);
-  const GenerationOptions options = complete(o, m.config(), *tokenizer);
+  const Head head = training_head(load_config(o.model), TaskKind::language);
+  const Asking asking(o, *tokenizer);
   std::vector<std::vector<int64_t>> ids;
-  for (const std::string& prompt : prompts) ids.push_back(tokenizer->encode(prompt).ids);
+  for (const std::string& prompt : prompts) ids.push_back(asking.read(prompt));
+  AdaptedModel m(o.model, o.adapter, head);
+  GenerationOptions options = complete(o, m.config(), *tokenizer);
+  std::vector<std::string> stop = o.stop;
+  asking.add_end(options, stop);
+  // What a decoder says goes on from the prompt; one with an encoder answers it.
+  const bool goes_on = head == Head::causal_lm;
   DecodingSession session(
       m.config(), m.params(),
       {.build = [&](const ModelOptions& shape) { return cheap_forms(m.build(shape).graph); },
@@ -106,10 +164,16 @@ void run_generate(const Generate& o) {
        .first_position = m.in_front().positions});
 
   std::vector<RowText> texts;
-  for (const auto& prompt : ids) texts.emplace_back(*tokenizer, prompt, o.stop);
+  for (const auto& prompt : ids)
+    texts.emplace_back(*tokenizer, goes_on ? prompt : std::vector<int64_t>(), stop,
+                       asking.before_answer());
   // One text is shown as it comes, several when they are done.
   const bool stream = !o.common.json && prompts.size() == 1 && options.beams == 1;
-  if (stream) std::cout << prompts[0] << std::flush;
+  // Of an answer to a prompt the answer alone is shown.
+  const auto shown = [&](size_t row) {
+    return goes_on && !asking.chat() ? prompts[row] : std::string();
+  };
+  if (stream) std::cout << shown(0) << std::flush;
   const auto start = std::chrono::steady_clock::now();
   const auto tokens = generate(session, ids, options, [&](int64_t row, int64_t token) {
     RowText& text = texts[static_cast<size_t>(row)];
@@ -131,7 +195,7 @@ void run_generate(const Generate& o) {
     if (stream) {
       std::cout << texts[r].fresh(true) << "\n";
     } else if (!o.common.json) {
-      std::cout << prompts[r] << texts[r].text() << "\n";
+      std::cout << shown(r) << texts[r].text() << "\n";
     }
   }
   const double rate = static_cast<double>(count) / took;
@@ -156,6 +220,12 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--adapter", o->adapter, "adapter folder");
   command->add_option("--prompt", o->prompts, "text to go on from; several make a batch");
   command->add_option("--file", o->file, "prompts, one a line, or - for standard input");
+  command->add_flag("--chat", o->chat,
+                    "prompts are questions: the model's chat template is put around them, and the "
+                    "answer alone is shown");
+  add_chat_template_option(*command, o->chat_template);
+  command->add_option("--system", o->system,
+                      "system message of the conversation; empty: not even the template's own");
   command->add_option("--max-new-tokens", o->options.max_new_tokens, "tokens to make")
       ->check(CLI::PositiveNumber);
   SamplingOptions& s = o->options.sampling;

@@ -14,6 +14,7 @@ int run(int argc, char** argv) {
   graft::add_train_commands(app);
   graft::add_model_commands(app);
   graft::add_shape_commands(app);
+  graft::add_bench_command(app);
   graft::add_data_commands(app);
   graft::add_graph_command(app);
   graft::add_generate_command(app);

@@ -14,7 +14,7 @@
 #include <tuple>
 #include <vector>
 
-#include "apps/command.h"
+#include "apps/step_command.h"
 #include "autograd/draw.h"
 #include "autograd/gradient.h"
 #include "autograd/ops.h"
@@ -57,15 +57,16 @@ struct Drawn {
 
 // The base model; with the loss where its gradient is wanted.
 Graph base_graph(const ModelConfig& config, const GraphCommandOptions& o, int64_t virtual_tokens) {
-  Graph base = build_model(config, {.batch = o.batch,
-                                    .length = o.length + virtual_tokens,
-                                    .head = o.task_less ? Head::none : task_head(config),
-                                    .labels = o.labels});
+  const TaskKind kind = task_kind_of(o.task_kind, config);
+  ModelOptions shape{.batch = o.batch,
+                     .length = o.length + virtual_tokens,
+                     .target_length = o.length,
+                     .head = o.task_less ? Head::none : training_head(config, kind),
+                     .labels = kind == TaskKind::regression ? 1 : o.labels};
+  Graph base = build_model(config, shape);
   if (!o.backward) return base;
   Builder b(base);
-  const Value loss =
-      ops::cross_entropy(b, b.graph().output("logits"), b.input("labels", DType::i64, {o.batch}));
-  b.output("loss", loss);
+  b.output("loss", task_loss(b, b.graph().output("logits"), kind));
   return b.finish();
 }
 
@@ -76,10 +77,11 @@ Drawn build(const ModelConfig& model, const GraphCommandOptions& o) {
     return {.graph = base_graph(model, o, 0)};
   }
   const peft::Method& method = peft::find_method(o.method);
-  const Json config = training_config(model, method, o.set, StepOptions().steps);
+  const Json config =
+      training_config(model, method, o.set, StepOptions().steps, task_kind_of(o.task_kind, model));
   const int64_t rows = peft::virtual_tokens(method, config);
-  peft::Adapted adapted =
-      peft::apply(base_graph(model, o, rows), method, config, {.training = o.backward});
+  peft::Adapted adapted = peft::apply(base_graph(model, o, rows), method, config,
+                                      {.model = model.model_type, .training = o.backward});
   Drawn drawn{adapted.graph, adapted.delta, adapted.delta.added.size(),
               adapted.delta.rewired.size()};
   if (!o.backward) return drawn;
@@ -211,7 +213,7 @@ void add_graph_command(CLI::App& app) {
   graph->add_option("--detail", g->draw.detail, "blocks (equal ones folded) or all");
   graph->add_option("--batch", g->draw.batch, "rows")->check(CLI::PositiveNumber);
   graph->add_option("--length", g->draw.length, "tokens per row")->check(CLI::PositiveNumber);
-  graph->add_option("--labels", g->draw.labels, "classes of the head")->check(CLI::PositiveNumber);
+  add_task_kind_options(*graph, g->draw.task_kind, g->draw.labels);
 }
 
 }  // namespace graft

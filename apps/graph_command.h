@@ -12,11 +12,12 @@ struct GraphCommandOptions {
   std::string model;              // a model folder, or a config.json alone: no weights are read
   std::string method;             // empty: the base model
   Json set = Json::object();      // hyperparameters of the method
-  bool task_less = false;         // without the classification head
+  std::string task_kind;          // see apps/step_command.h
+  bool task_less = false;         // without the task's head
   std::string output;             // FILE.svg, FILE.dot or FILE.txt
   bool backward = false;          // with loss and gradient, as a training step has them
   std::string detail = "blocks";  // or "all"
-  int64_t batch = 1, length = 8, labels = 2;
+  int64_t batch = 1, length = 8, labels = 0;
 };
 
 // Writes the picture; returns what was drawn: nodes, added and rewired by the method, frozen and

@@ -57,7 +57,7 @@ void print_metrics(const std::string& what, size_t rows, const std::string& of,
 
 void run_eval(const Eval& o) {
   const ModelConfig config = load_config(o.model);
-  const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
+  const Task task = task_of(config, o.task, o.data);
   const std::vector<std::string> adapters =
       o.adapters.empty() ? std::vector<std::string>{""} : o.adapters;
   Json all = Json::array();
@@ -181,9 +181,11 @@ void run_merge(const Merge& o) {
   std::vector<AdaptedModel> models;
   for (const std::string& adapter : o.adapters) {
     const Json file = peft::read_adapter_config(adapter).raw;
-    const bool language = file.value("task_type", Json()) == "CAUSAL_LM";
+    const Json type = file.value("task_type", Json());
     models.emplace_back(o.model, adapter,
-                        language ? Head::causal_lm : task_head(load_config(o.model)));
+                        type == "CAUSAL_LM"      ? Head::causal_lm
+                        : type == "SEQ_2_SEQ_LM" ? Head::seq2seq_lm
+                                                 : task_head(load_config(o.model)));
   }
   const AdaptedModel& m = models[0];
   const int64_t length = std::min<int64_t>(16, m.max_length());

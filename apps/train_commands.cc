@@ -1,10 +1,12 @@
 // graft tune and graft compare.
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <optional>
 
 #include "apps/command.h"
 #include "core/atomic_file.h"
+#include "core/error.h"
 #include "models/save_model.h"
 #include "peft/adapter_files.h"
 #include "train/compare.h"
@@ -56,10 +58,13 @@ Json run_record(const TrainCommand& o, const TrainOptions& train, const Trainer&
                {"label_column", o.data.label_column},
                {"prompt_column", o.data.prompt_column},
                {"completion_column", o.data.completion_column},
+               {"messages_column", o.data.messages_column},
+               {"chat_template", o.data.chat_template},
                {"train", o.data.train},
                {"dev", o.data.dev},
                {"test", o.data.test},
                {"also_test", o.data.also_test},
+               {"text_to_text", o.data.text_to_text},
                {"classes", o.data.classes},
                {"regression", o.data.regression},
                {"metric", o.data.metric}};
@@ -74,15 +79,14 @@ size_t write_run(const std::string& folder, const TrainCommand& o, const TrainOp
   size_t bytes = 0;
   if (trainer.method().name == "full") {
     Json config = parse_json_file(o.model + "/config.json");
-    if (task.kind != TaskKind::language) name_labels(config, task.outputs(), task.labels);
+    if (task.trained_as() != TaskKind::language) name_labels(config, task.outputs(), task.labels);
     for (const std::string& file :
          save_model(folder, o.model, config, adapted.graph, trainer.params())) {
       bytes += std::filesystem::file_size(folder + "/" + file);
     }
   } else {
-    const bool language = task.kind == TaskKind::language;
     peft::save_adapter(folder, trainer.method(), adapted.config, adapted.graph, trainer.params(),
-                       o.model, language ? "CAUSAL_LM" : "SEQ_CLS");
+                       o.model, std::string(trainer.task_type()));
     bytes = std::filesystem::file_size(folder + "/adapter_model.safetensors");
   }
   write_file(folder + "/curves.csv", curve_csv(result));
@@ -111,7 +115,7 @@ void run_tune(const Tune& o) {
         method->name);
   }
   const ModelConfig model = load_config(o.model);
-  const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
+  const Task task = task_of(model, o.task, o.data);
   make_folders(o.output);
   TrainOptions train = o.train;
   train.seed = o.common.seed;
@@ -142,14 +146,39 @@ struct Compare : TrainCommand {
   int64_t seeds = 1;
 };
 
-std::vector<const peft::Method*> methods_of(const std::vector<std::string>& names) {
-  std::vector<const peft::Method*> methods;
+// A method of a comparison; one that `all` stands for is left out where it does not fit.
+struct Candidate {
+  const peft::Method* method;
+  bool named;
+};
+
+std::vector<Candidate> candidates_of(const std::vector<std::string>& names) {
+  std::vector<Candidate> candidates;
   for (const std::string& name : names) {
-    if (name != "all") {
-      methods.push_back(&peft::find_method(name));
-      continue;
+    if (name != "all") candidates.push_back({&peft::find_method(name), true});
+  }
+  if (std::ranges::find(names, "all") == names.end()) return candidates;
+  for (const peft::Method& m : peft::all_methods()) {
+    if (std::ranges::find(candidates, &m, &Candidate::method) == candidates.end())
+      candidates.push_back({&m, false});
+  }
+  return candidates;
+}
+
+// Those that fit the model and the task, known before the first one is trained.
+std::vector<const peft::Method*> fitting(const Compare& o, const ModelConfig& model,
+                                         const Task& task, std::vector<LeftOut>& left_out) {
+  // A model that does not fit the task says so here, whatever the method.
+  Trainer(model, task, peft::find_method("head"), Json::object(), o.train);
+  std::vector<const peft::Method*> methods;
+  for (const auto& [method, named] : candidates_of(o.methods)) {
+    try {
+      Trainer(model, task, *method, Json::object(), o.train).expect_trainable();
+      methods.push_back(method);
+    } catch (const UsageError& e) {
+      if (named) throw;
+      left_out.push_back({std::string(method->name), e.what()});
     }
-    for (const peft::Method& m : peft::all_methods()) methods.push_back(&m);
   }
   return methods;
 }
@@ -179,19 +208,17 @@ void measure_base(const Compare& o, const ModelConfig& model, const Task& task, 
   Trainer base(model, task, peft::find_method("head"), Json::object(), o.train);
   const auto metrics = base.evaluate(task.test);
   base.evaluate(task.test, &all.base_seconds);
-  if (task.kind != TaskKind::language) return;  // its head knows nothing yet
+  if (task.trained_as() != TaskKind::language) return;  // its head knows nothing yet
   all.base = metrics;
   if (!task.also.empty()) all.base_also = base.evaluate(task.also);
 }
 
 void run_compare(const Compare& o) {
-  const std::vector<const peft::Method*> methods = methods_of(o.methods);
   const ModelConfig model = load_config(o.model);
-  const Task task = load_task(o.task, *load_tokenizer(o.model), o.data);
-  // A method that does not fit the model says so before the first one has been trained.
-  for (const peft::Method* m : methods) Trainer(model, task, *m, Json::object(), o.train);
-  make_folders(o.output);
+  const Task task = task_of(model, o.task, o.data);
   Comparison all = comparison_of(task, o.train);
+  const std::vector<const peft::Method*> methods = fitting(o, model, task, all.left_out);
+  make_folders(o.output);
   measure_base(o, model, task, all);
   for (const peft::Method* m : methods) {
     auto compared = train_seeds(o, model, task, *m);
@@ -230,7 +257,8 @@ void add_train_commands(CLI::App& app) {
   const auto [compare, c] = add_command<Compare>(
       app, "compare", "train several methods under one recipe and compare them", run_compare);
   add_options(*compare, *c);
-  compare->add_option("--methods", c->methods, "names separated by commas, or all")->delimiter(',');
+  compare->add_option("--methods", c->methods, "names separated by commas, or all: those that fit")
+      ->delimiter(',');
   compare->add_option("--seeds", c->seeds, "runs per method, with seeds that follow each other")
       ->check(CLI::PositiveNumber);
 }

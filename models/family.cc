@@ -47,9 +47,8 @@ Value ModelBuilder::cached(const char* name, Value x) {
 }
 
 Value ModelBuilder::kept(const char* name, const std::function<Value()>& x) {
-  if (o.cache.use == CacheOptions::Use::extend)
-    return cache(name, {o.batch, o.length, c.kv_heads, c.head_size});
   const Value made = x();
+  if (o.cache.use == CacheOptions::Use::extend) return cache(name, b.shape(made));
   if (o.cache.use == CacheOptions::Use::fill) {
     cache(name, b.shape(made));
     b.assign(fmt::format("cache.{}.{}", b.layer, name), made);

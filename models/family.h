@@ -46,7 +46,8 @@ class ModelBuilder {
   Value causal_attention(Value q, Value k, Value v);
   // The columns of the current layer's cache NAME with x [B, T, H, D] among them.
   Value cached(const char* name, Value x);
-  // Keys or values of an encoder's output, made once per text: x() is kept, or is what was kept.
+  // Keys or values of an encoder's output, made once per text: x() is kept; where the text goes on
+  // it is what was kept, and x() is there for methods to see but never computed.
   Value kept(const char* name, const std::function<Value()>& x);
   Value rope(Value x);  // [B, T, H, D] rotated by the positions
   // x = block(x) for every layer, below the scope NAME.i; hidden/i is what block i reads.

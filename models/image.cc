@@ -143,6 +143,11 @@ void fill_pixels(const Image& image, const ImageConfig& config, std::span<float>
   }
 }
 
+int64_t image_tokens(const ModelConfig& model) {
+  const int64_t side = model.image_size / model.patch_size;
+  return side * side + 1;
+}
+
 ImageFolder list_images(const std::string& folder) {
   namespace fs = std::filesystem;
   ImageFolder found;

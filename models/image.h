@@ -43,6 +43,9 @@ ImageConfig load_image_config(const ModelConfig& model);
 ImageConfig parse_image_config(std::string_view text, const std::string& file,
                                const ModelConfig& model);
 
+// Squares of a picture and the class token.
+int64_t image_tokens(const ModelConfig& model);
+
 // Writes [3, height, width].
 void fill_pixels(const Image& image, const ImageConfig& config, std::span<float> to);
 

@@ -80,15 +80,14 @@ Value body(ModelBuilder& m) {
   const Family& family = *m.c.family;
   if (family.decode == nullptr) return family.body(m);
   Value encoded;
-  const bool in_cache = m.o.cache.use == CacheOptions::Use::extend;
-  if (in_cache) {
-    return family.decode(m, {});  // what it reads of the encoder was kept
-  } else if (m.o.part == Part::decoder) {
+  if (m.o.part == Part::decoder) {
     encoded = m.b.input("encoder_last", DType::f32, {m.o.batch, m.o.length, m.c.hidden});
   } else {
+    // Where a text goes on, what the decoder reads of the encoder was kept: methods see the whole
+    // model still, and what nobody reads is not computed.
     encoded = family.body(m);
     m.b.layer = -1;
-    m.b.output("encoder_last", encoded);
+    if (m.o.cache.use != CacheOptions::Use::extend) m.b.output("encoder_last", encoded);
   }
   return decodes(m.c, m.o) ? family.decode(m, encoded) : encoded;
 }

@@ -46,9 +46,9 @@ Value count(Builder& b, int64_t n) {
 
 // How far each key lies from each query, [1, T, S]. Over a cache the one query stands at its
 // column.
-Value distances(ModelBuilder& m, int64_t length) {
+Value distances(ModelBuilder& m, int64_t length, bool decoder) {
   Builder& b = m.b;
-  if (m.o.cache.use == CacheOptions::Use::extend) {
+  if (decoder && m.o.cache.use == CacheOptions::Use::extend) {
     const int64_t columns = m.o.cache.capacity;
     const Value query = ops::cast(b, b.input("cache_column", DType::i64, {}), DType::f32);
     return ops::sub(b, ops::reshape(b, count(b, columns), {1, 1, columns}), query);
@@ -63,7 +63,7 @@ Value distances(ModelBuilder& m, int64_t length) {
 Value relative_bias(ModelBuilder& m, int64_t length, bool decoder) {
   Builder& b = m.b;
   const auto scope = b.scope("block.0.layer.0.SelfAttention");
-  const Value bucket = ops::t5_bucket(b, ops::cast(b, distances(m, length), DType::i64),
+  const Value bucket = ops::t5_bucket(b, ops::cast(b, distances(m, length, decoder), DType::i64),
                                       {.bidirectional = !decoder,
                                        .num_buckets = m.c.relative_buckets,
                                        .max_distance = m.c.relative_distance});
@@ -96,8 +96,7 @@ Value self_attention(ModelBuilder& m, Value x, Value bias, bool decoder) {
     m.cached("value", v);
   } else if (decoder && m.o.cache.use == Use::extend) {
     k = m.cached("key", k);
-    v = m.cached("value", v);
-    attrs.causal = false;
+    v = m.cached("value", v);  // the one query stands behind all columns that keep shows
     keep = b.input("cache_mask", DType::i64, {m.o.batch, m.o.cache.capacity});
   }
   const Value context = m.join_heads(ops::attention(b, q, k, v, bias, keep, attrs));

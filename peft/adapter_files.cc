@@ -201,7 +201,7 @@ void save_adapter(const std::string& folder, const Method& method, const Json& c
   sorted["graft_method"] = method.name;
   sorted["base_model_name_or_path"] = base_model;
   sorted["inference_mode"] = true;
-  sorted["task_type"] = task_type;
+  sorted["task_type"] = task_type.empty() ? Json() : Json(task_type);
   if (method.peft_type == "LORA") sorted["fan_in_fan_out"] = false;
   Json out = Json::object();
   for (auto& [key, value] : sorted) out[key] = value;

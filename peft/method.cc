@@ -105,6 +105,10 @@ Adapted apply(const Graph& base, const Method& method, const Json& given,
     method.apply(rewrite, result.config);
   } catch (const Json::exception& e) {  // inside patterns, which complete_config takes as they are
     throw UsageError("method '{}': a hyperparameter has the wrong type: {}", method.name, e.what());
+  } catch (const UsageError& e) {
+    const std::string on =
+        options.model.empty() ? "" : fmt::format(" on a {} model", options.model);
+    throw UsageError("{}{}: {}", method.name, on, e.what());
   }
   const Json& saved = result.config.at("modules_to_save");
   if (saved.is_array()) {

@@ -52,7 +52,8 @@ struct Adapted {
 };
 
 // The rewritten graph: base frozen, the method applied, and what given["modules_to_save"] names (a
-// task head) unfrozen.
+// task head) unfrozen. Throws UsageError, naming method, model and site, where the method does not
+// fit.
 Adapted apply(const Graph& base, const Method& method, const Json& given,
               const ApplyOptions& options = {});
 

@@ -31,6 +31,7 @@ struct FisherStart {
 
 struct ApplyOptions {
   std::string adapter = "default";
+  std::string model = {};  // what errors call it: "llama"; empty: not at all
   // Training draws random numbers (dropout, stochastic gates): nodes that read the input "rng",
   // i64[2] = seed and step. Otherwise nothing is drawn.
   bool training = false;

@@ -56,7 +56,9 @@ std::vector<Module> modules_of(const Graph& graph) {
     const Node& made = graph.node(n.inputs[1].node);
     m.weight = param_name(n.inputs[1]);
     m.transposed = m.weight.empty() && made.op->name == "transpose";
-    if (m.transposed) m.weight = param_name(made.inputs[0]);
+    // A gain may be held as what is more than 1.
+    if (m.transposed || (norm && made.op->name == "add_scalar"))
+      m.weight = param_name(made.inputs[0]);
     const Param* p = m.weight.ends_with(suffix) ? graph.find_param(m.weight) : nullptr;
     if (p == nullptr || !p->adapter.empty()) continue;
     m.shape = graph.type(n.inputs[1]).shape;

@@ -94,6 +94,9 @@ Json to_json(const Comparison& c) {
   Json j = {
       {"task", c.task},   {"metric", c.metric}, {"lower_is_better", lower_is_better(c.metric)},
       {"steps", c.steps}, {"batch", c.batch},   {"rows", rows}};
+  j["left_out"] = Json::array();
+  for (const LeftOut& m : c.left_out)
+    j["left_out"].push_back({{"method", m.method}, {"reason", m.reason}});
   if (!c.also.empty()) j["also"] = c.also;
   if (!c.base.empty()) j["base"] = {{"metrics", c.base}};
   if (!c.base_also.empty()) j["base"]["also_metrics"] = c.base_also;
@@ -127,6 +130,9 @@ std::string table_of(const Comparison& c) {
         static_cast<double>(m.storage_bytes) / 1e3, mega(r.planned_peak_bytes), mega(r.peak_bytes),
         r.seconds_per_step, r.tokens_per_second,
         c.base_seconds > 0 ? fmt::format("{:.2f}", c.overhead(m)) : "-");
+  }
+  for (const LeftOut& m : c.left_out) {  // a message may go on to list what a model has
+    s += fmt::format("{:16} left out: {}\n", m.method, m.reason.substr(0, m.reason.find('\n')));
   }
   return s;
 }

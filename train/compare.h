@@ -21,11 +21,17 @@ struct ComparedMethod {
   double also() const;       // mean of the metric on what else was measured
 };
 
+// A method that does not fit the model or the task.
+struct LeftOut {
+  std::string method, reason;
+};
+
 struct Comparison {
   std::string task, metric;
   int64_t steps = 0, batch = 0;
   double base_seconds = 0;  // evaluating the test rows without an adapter; 0: not measured
   std::vector<ComparedMethod> methods;
+  std::vector<LeftOut> left_out;
   std::string also;  // what else was measured; empty: nothing
   // Metrics before training, where a task has some that mean anything: those of language.
   std::map<std::string, double> base, base_also;

@@ -39,26 +39,26 @@ Graph squares(const Graph& base, const peft::FisherStart& fisher, TaskKind kind)
 
 bool Trainer::start_from_fisher(const OnStep& on_step) {
   const peft::FisherStart& fisher = adapted_.fisher;
-  if (fisher.expected && task_.kind != TaskKind::classification) {
+  if (fisher.expected && task_.trained_as() != TaskKind::classification) {
     throw UsageError("{}: an expected Fisher information needs classes, which this task has not",
                      method_.name);
   }
-  std::map<Shape2, std::unique_ptr<Executor>> pool;
+  std::map<BatchShape, std::unique_ptr<Executor>> pool;
   auto rows = epoch_batches(task_.train, 1, options_.seed, 0);
   rows.resize(std::min(rows.size(), static_cast<size_t>(fisher.samples)));
   const auto start = std::chrono::steady_clock::now();
   double tokens = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
     const Batch& row = rows[i];
-    const Shape2 shape = shape_of(task_.train, row);
+    const BatchShape shape = shape_of(task_.train, row);
     auto& e = pool[shape];
     if (e == nullptr) {
-      const auto program = compile(squares(base_graph(shape), fisher, task_.kind));
+      const auto program = compile(squares(base_graph(shape), fisher, task_.trained_as()));
       store_.initialize(program->graph, 0);
       e = std::make_unique<Executor>(program, store_, arena_for(*program));
     }
-    fill(*e, task_.train, row, shape.second);
-    set_answers(*e, task_.train, row, shape.second);
+    fill(*e, task_.train, row, shape);
+    set_labels(*e, task_.train, row, shape);
     // The likelihood of a row of text is that of all its tokens.
     if (e->has_input("label_weight")) *e->input("label_weight").data<float>() = 1;
     for (int64_t label = 0; label < (fisher.expected ? task_.classes : 1); ++label) {

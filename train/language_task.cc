@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <optional>
 
 #include "core/atomic_file.h"
 #include "core/error.h"
 #include "models/tokenizer/unicode.h"
+#include "train/chat_task.h"
+#include "train/span_corruption.h"
 
 namespace graft {
 namespace {
@@ -14,16 +18,6 @@ namespace {
 // What is cut out of a text for evaluation: long enough to be read with its context.
 constexpr size_t kBlock = 16384;
 constexpr size_t kParts = 10;
-
-struct Tokens {
-  std::vector<int64_t> ids;
-  std::vector<int64_t> bytes;  // of the text that each token stands for
-
-  void add(int64_t id, int64_t length) {
-    ids.push_back(id);
-    bytes.push_back(length);
-  }
-};
 
 // Where each character begins, and the end.
 std::vector<int64_t> character_starts(std::string_view text) {
@@ -34,14 +28,8 @@ std::vector<int64_t> character_starts(std::string_view text) {
   return starts;
 }
 
-// The token that closes a text; -1: the tokenizer has none.
-int64_t end_token(const Tokenizer& tokenizer) {
-  const SpecialTokens& special = tokenizer.settings().special;
-  return special.eos >= 0 ? special.eos : special.sep;
-}
-
 // Between two tokens may lie text that neither stands for (a space); it is counted with the second.
-void append(Tokens& out, const Encoding& e, std::string_view text) {
+void append(TextTokens& out, const Encoding& e, std::string_view text) {
   const std::vector<int64_t> starts = character_starts(text);
   const auto last = static_cast<int64_t>(starts.size()) - 1;
   int64_t done = 0;
@@ -53,13 +41,13 @@ void append(Tokens& out, const Encoding& e, std::string_view text) {
   }
 }
 
-void add_end(Tokens& tokens, const Tokenizer& tokenizer) {
+void add_end(TextTokens& tokens, const Tokenizer& tokenizer) {
   const int64_t end = end_token(tokenizer);
   if (end >= 0 && (tokens.ids.empty() || tokens.ids.back() != end)) tokens.add(end, 0);
 }
 
 // The labels of tokens [begin, end) of a row are those behind them, from `first` on.
-Example row_of(std::string id, const Tokens& tokens, size_t begin, size_t end, size_t first) {
+Example row_of(std::string id, const TextTokens& tokens, size_t begin, size_t end, size_t first) {
   Example x;
   x.id = std::move(id);
   x.ids.assign(tokens.ids.begin() + static_cast<std::ptrdiff_t>(begin),
@@ -106,6 +94,8 @@ std::vector<Example> prompted_rows(const Table& table, const Tokenizer& tokenize
                     prompt < 0 ? "--prompt-column" : "--completion-column",
                     fmt::join(table.columns, ", "));
   }
+  std::optional<ChatTemplate> chat;
+  if (!o.chat_template.empty()) chat = chat_template_of(o);
   std::vector<Example> rows;
   for (const Table::Row& row : table.rows) {
     auto field = [&](int column) { return row.fields[static_cast<size_t>(column)]; };
@@ -114,12 +104,36 @@ std::vector<Example> prompted_rows(const Table& table, const Tokenizer& tokenize
       if (field(column).empty())
         throw FileError("{}: the {} is empty", where, table.columns[static_cast<size_t>(column)]);
     }
-    rows.push_back(prompted_row(id < 0 ? fmt::format("{}", row.line) : field(id), field(prompt),
-                                field(completion), tokenizer, o.max_length));
+    const std::string name = id < 0 ? fmt::format("{}", row.line) : field(id);
+    rows.push_back(chat
+                       ? chat_row(name, {{"user", field(prompt)}, {"assistant", field(completion)}},
+                                  *chat, tokenizer, o.max_length, where)
+                       : answered_row(name, field(prompt), field(completion), tokenizer, o));
     if (predicted_tokens(rows.back()) == 0)
       throw FileError("{}: the completion has no tokens to predict", where);
   }
   return rows;
+}
+
+// What a model learns from running text: the next token; with two stacks, what was cut out.
+std::vector<Example> text_rows(std::span<const std::string_view> texts, const Tokenizer& tokenizer,
+                               const TaskOptions& o) {
+  const auto rows = o.two_stacks ? corrupted_rows : pack_rows;
+  return rows(texts, tokenizer, o.max_length);
+}
+
+std::vector<Example> table_rows(const Table& table, const Tokenizer& tokenizer,
+                                const TaskOptions& o) {
+  return conversation_column(table, o) >= 0 ? chat_rows(table, tokenizer, o)
+                                            : prompted_rows(table, tokenizer, o);
+}
+
+// What a row of a table says, for telling which part it belongs to.
+std::string row_text(const Table& table, const Table::Row& row, const TaskOptions& o) {
+  const auto field = [&](int column) { return row.fields[static_cast<size_t>(column)]; };
+  if (const int messages = conversation_column(table, o); messages >= 0) return field(messages);
+  return field(table.column(o.prompt_column, {"prompt"})) + "\t" +
+         field(table.column(o.completion_column, {"completion"}));
 }
 
 bool is_table(const std::string& path) {
@@ -159,13 +173,23 @@ std::string read_text_file(const std::string& path) {
   return text;
 }
 
-std::vector<Example> pack_rows(std::span<const std::string_view> texts, const Tokenizer& tokenizer,
-                               int64_t length) {
-  Tokens all;
+int64_t end_token(const Tokenizer& tokenizer) {
+  const SpecialTokens& special = tokenizer.settings().special;
+  return special.eos >= 0 ? special.eos : special.sep;
+}
+
+TextTokens joined(std::span<const std::string_view> texts, const Tokenizer& tokenizer) {
+  TextTokens all;
   for (const std::string_view text : texts) {
     append(all, tokenizer.encode(text), text);
     add_end(all, tokenizer);
   }
+  return all;
+}
+
+std::vector<Example> pack_rows(std::span<const std::string_view> texts, const Tokenizer& tokenizer,
+                               int64_t length) {
+  const TextTokens all = joined(texts, tokenizer);
   std::vector<Example> rows;
   const auto step = static_cast<size_t>(length);
   for (size_t at = 0; at + 1 < all.ids.size(); at += step) {
@@ -184,7 +208,7 @@ Example prompted_row(const std::string& id, std::string_view prompt, std::string
     p.special.pop_back();
     p.offsets.pop_back();
   }
-  Tokens tokens;
+  TextTokens tokens;
   append(tokens, p, prompt);
   size_t first = tokens.ids.size();
 
@@ -215,6 +239,28 @@ Example prompted_row(const std::string& id, std::string_view prompt, std::string
   return row_of(id, tokens, 0, std::min(tokens.ids.size() - 1, most), first);
 }
 
+Example two_stack_row(const std::string& id, std::string_view prompt, std::string_view completion,
+                      const Tokenizer& tokenizer, int64_t max_length) {
+  TextTokens read, said;
+  append(read, tokenizer.encode(prompt, true, max_length), prompt);
+  append(said, tokenizer.encode(completion), completion);
+  add_end(said, tokenizer);
+  const auto most = static_cast<size_t>(max_length);
+  for (std::vector<int64_t>* x : {&said.ids, &said.bytes}) x->resize(std::min(x->size(), most));
+  Example x;
+  x.id = id;
+  x.ids = std::move(read.ids);
+  x.next = std::move(said.ids);
+  x.bytes = std::accumulate(said.bytes.begin(), said.bytes.end(), int64_t{0});
+  return x;
+}
+
+Example answered_row(const std::string& id, std::string_view prompt, std::string_view completion,
+                     const Tokenizer& tokenizer, const TaskOptions& o) {
+  const auto row = o.two_stacks ? two_stack_row : prompted_row;
+  return row(id, prompt, completion, tokenizer, o.max_length);
+}
+
 TextParts held_out(std::string_view text) {
   // A block may grow to twice its size before it ends: twice as many leave enough of them.
   const size_t size = std::clamp<size_t>(text.size() / (2 * kParts), 1, kBlock);
@@ -231,17 +277,19 @@ TextParts held_out(std::string_view text) {
 
 std::vector<Example> language_rows(const std::string& path, const Tokenizer& tokenizer,
                                    const TaskOptions& o) {
-  if (is_table(path)) return prompted_rows(read_table(path), tokenizer, o);
+  if (is_table(path)) return table_rows(read_table(path), tokenizer, o);
   const std::string text = read_text_file(path);
   const std::string_view whole = text;
-  auto rows = pack_rows({&whole, 1}, tokenizer, o.max_length);
+  auto rows = text_rows({&whole, 1}, tokenizer, o);
   if (rows.empty())
     throw FileError("{}: the text is a single token; there is nothing to predict", path);
   return rows;
 }
 
 bool has_prompts(const Table& table, const TaskOptions& o) {
-  if (!o.prompt_column.empty() || !o.completion_column.empty()) return true;
+  if (!o.prompt_column.empty() || !o.completion_column.empty() ||
+      conversation_column(table, o) >= 0)
+    return true;
   return o.text_column.empty() && o.label_column.empty() && table.column("", {"prompt"}) >= 0 &&
          table.column("", {"completion"}) >= 0;
 }
@@ -265,9 +313,9 @@ void load_texts(Task& task, const Tokenizer& tokenizer, const TaskOptions& o) {
     for (auto part : {&TextParts::train, &TextParts::dev, &TextParts::test})
       (all.*part).insert((all.*part).end(), (own.*part).begin(), (own.*part).end());
   }
-  task.train = pack_rows(all.train, tokenizer, o.max_length);
-  task.dev = pack_rows(all.dev, tokenizer, o.max_length);
-  task.test = pack_rows(all.test, tokenizer, o.max_length);
+  task.train = text_rows(all.train, tokenizer, o);
+  task.dev = text_rows(all.dev, tokenizer, o);
+  task.test = text_rows(all.test, tokenizer, o);
   load_named_parts(task, tokenizer, o);
   if (!o.train.empty() && task.train.empty()) {
     throw FileError("{}: the text is a single token; there is nothing to predict", o.train[0]);
@@ -276,18 +324,14 @@ void load_texts(Task& task, const Tokenizer& tokenizer, const TaskOptions& o) {
 
 void load_prompts(Task& task, const Table& table, const Tokenizer& tokenizer,
                   const TaskOptions& o) {
-  std::vector<Example> rows = prompted_rows(table, tokenizer, o);
+  std::vector<Example> rows = table_rows(table, tokenizer, o);
   if (!o.dev.empty() || !o.test.empty()) {
     task.train = std::move(rows);
     load_named_parts(task, tokenizer, o);
     return;
   }
-  const auto prompt = static_cast<size_t>(table.column(o.prompt_column, {"prompt"}));
-  const auto completion = static_cast<size_t>(table.column(o.completion_column, {"completion"}));
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const auto& fields = table.rows[i].fields;
-    part_for(task, fields[prompt] + "\t" + fields[completion]).push_back(std::move(rows[i]));
-  }
+  for (size_t i = 0; i < rows.size(); ++i)
+    part_for(task, row_text(table, table.rows[i], o)).push_back(std::move(rows[i]));
   if (task.train.empty()) throw FileError("{}: there are no training rows", table.path);
 }
 

@@ -9,13 +9,15 @@
 namespace graft {
 namespace {
 
-// counts[wanted][predicted]
+// counts[wanted][predicted]; what is predicted as no class (-1) is one more, behind them.
 std::vector<std::vector<double>> confusion(std::span<const int64_t> predicted,
                                            std::span<const int64_t> wanted, int64_t classes) {
   const auto n = static_cast<size_t>(classes);
-  std::vector<std::vector<double>> counts(n, std::vector<double>(n, 0));
-  for (size_t i = 0; i < predicted.size(); ++i)
-    counts[static_cast<size_t>(wanted[i])][static_cast<size_t>(predicted[i])] += 1;
+  std::vector<std::vector<double>> counts(n + 1, std::vector<double>(n + 1, 0));
+  for (size_t i = 0; i < predicted.size(); ++i) {
+    const size_t as = predicted[i] < 0 ? n : static_cast<size_t>(predicted[i]);
+    counts[static_cast<size_t>(wanted[i])][as] += 1;
+  }
   return counts;
 }
 
@@ -52,7 +54,7 @@ double macro_f1(std::span<const int64_t> predicted, std::span<const int64_t> wan
                 int64_t classes) {
   const auto counts = confusion(predicted, wanted, classes);
   double sum = 0, seen = 0;
-  for (size_t k = 0; k < counts.size(); ++k) {
+  for (size_t k = 0; k + 1 < counts.size(); ++k) {
     double row = 0, column = 0;
     for (size_t j = 0; j < counts.size(); ++j) {
       row += counts[k][j];

@@ -13,6 +13,7 @@ namespace graft {
 bool lower_is_better(std::string_view metric);
 bool in_percent(std::string_view metric);
 
+// A prediction of -1 is none of the classes.
 double accuracy(std::span<const int64_t> predicted, std::span<const int64_t> wanted);
 double macro_f1(std::span<const int64_t> predicted, std::span<const int64_t> wanted,
                 int64_t classes);

@@ -2,20 +2,31 @@
 #include <algorithm>
 #include <chrono>
 #include <numeric>
+#include <set>
 
 #include "autograd/compile.h"
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fuse_loss.h"
+#include "models/generation/generate.h"
+#include "train/text_to_text.h"
 #include "train/trainer.h"
 
 namespace graft {
+namespace {
 
-Executor& Trainer::evaluation_executor(Shape2 shape) {
+using Clock = std::chrono::steady_clock;
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+Executor& Trainer::evaluation_executor(BatchShape shape) {
   auto& slot = eval_pool_[shape];
   if (slot == nullptr) {
     Builder b(cheap_forms(peft::apply(base_graph(shape), method_, config_).graph));
-    if (task_.kind == TaskKind::language) {
+    if (task_.trained_as() == TaskKind::language) {
       const Value logits = b.graph().output("logits");
       const int64_t vocabulary = b.shape(logits)[-1];
       const Shape tokens{b.shape(logits).elements() / vocabulary};
@@ -31,21 +42,61 @@ Executor& Trainer::evaluation_executor(Shape2 shape) {
   return *slot;
 }
 
+std::vector<std::vector<int64_t>> Trainer::say(const std::vector<Example>& rows, double& seconds) {
+  size_t longest = 0;
+  std::set<int64_t> ends;
+  for (const Answer& a : task_.answers) {
+    longest = std::max(longest, a.tokens.size());
+    ends.insert(a.tokens.back());
+  }
+  const GenerationOptions options = {.max_new_tokens = static_cast<int64_t>(longest),
+                                     .eos_ids = {ends.begin(), ends.end()}};
+  DecodingSession session(model_, store_,
+                          {.build =
+                               [this](ModelOptions o) {
+                                 const bool begun = o.cache.use == CacheOptions::Use::extend;
+                                 if (!begun) o.length += front_.virtual_tokens;
+                                 const Graph base = build_model(model_, o);
+                                 // Virtual tokens stand in front of a text: where it goes on, they
+                                 // are in the cache.
+                                 if (begun && front_.virtual_tokens > 0) return cheap_forms(base);
+                                 return cheap_forms(peft::apply(base, method_, config_).graph);
+                               },
+                           .virtual_tokens = front_.virtual_tokens,
+                           .first_position = front_.positions});
+  std::vector<std::vector<int64_t>> said(rows.size());
+  for (const Batch& batch : sorted_batches(rows, static_cast<size_t>(options_.batch))) {
+    std::vector<std::vector<int64_t>> questions;
+    for (size_t i : batch) questions.push_back(question_of(rows[i], two_stacks()));
+    const auto start = Clock::now();
+    auto answers = generate(session, questions, options);
+    seconds += since(start);
+    for (size_t r = 0; r < batch.size(); ++r) said[batch[r]] = std::move(answers[r]);
+  }
+  session.forget();
+  return said;
+}
+
 Predictions Trainer::predict(const std::vector<Example>& rows, double* seconds) {
+  if (!task_.answers.empty()) {
+    double took = 0;
+    Predictions p = meaning_of(task_, say(rows, took));
+    if (seconds != nullptr) *seconds = took;
+    return p;
+  }
   Predictions p{std::vector<int64_t>(rows.size()), std::vector<double>(rows.size())};
-  using Clock = std::chrono::steady_clock;
   double total = 0;
   for (const Batch& batch : sorted_batches(rows, static_cast<size_t>(options_.batch))) {
-    const Shape2 shape = shape_of(rows, batch);
+    const BatchShape shape = shape_of(rows, batch);
     Executor& e = evaluation_executor(shape);
     const auto start = Clock::now();
-    fill(e, rows, batch, shape.second);
-    if (task_.kind == TaskKind::language) set_answers(e, rows, batch, shape.second);
+    fill(e, rows, batch, shape);
+    if (task_.trained_as() == TaskKind::language) set_labels(e, rows, batch, shape);
     e.run();
-    total += std::chrono::duration<double>(Clock::now() - start).count();
-    if (task_.kind == TaskKind::language) {
+    total += since(start);
+    if (task_.trained_as() == TaskKind::language) {
       const Tensor nats = e.output("nats");
-      const int64_t width = nats.elements() / shape.first;
+      const int64_t width = nats.elements() / shape.rows;
       for (size_t r = 0; r < batch.size(); ++r) {
         const float* row = nats.data<float>() + static_cast<int64_t>(r) * width;
         p.scores[batch[r]] = std::accumulate(row, row + width, 0.0);

@@ -126,6 +126,15 @@ std::string before(const Comparison& c) {
   return s + ".";
 }
 
+std::string left_out(const Comparison& c) {
+  if (c.left_out.empty()) return "";
+  std::string s = "<p>Left out, since they do not fit:</p><ul>\n";
+  for (const LeftOut& m : c.left_out)
+    s += fmt::format("<li><b>{}</b> &ndash; {}</li>\n", escape_html(m.method),
+                     escape_html(m.reason));
+  return s + "</ul>\n";
+}
+
 }  // namespace
 
 std::string report_page(const Comparison& c) {
@@ -164,7 +173,7 @@ std::string report_page(const Comparison& c) {
     curves.add(i, r.method, color, smoothed(r.curve));
     timeline.add(i, r.method, color, timeline_of(r));
   }
-  return s + "</table>\n<main>" + params.svg() + memory.svg() + time.svg() +
+  return s + "</table>\n" + left_out(c) + "<main>" + params.svg() + memory.svg() + time.svg() +
          (c.also.empty() ? "" : forgetting.svg()) + curves.svg() + timeline.svg() + kTail;
 }
 

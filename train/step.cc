@@ -4,6 +4,8 @@
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fuse_loss.h"
+#include "core/error.h"
+#include "models/family.h"
 #include "nn/optimizer.h"
 #include "train/default_targets.h"
 
@@ -20,6 +22,22 @@ Value task_loss(Builder& b, Value logits, TaskKind kind, const std::string& suff
   logits = ops::reshape(b, logits, {rows[0], b.shape(logits)[-1]});
   return ops::mul(b, ops::cross_entropy(b, logits, labels, "sum", kNoLabel),
                   b.input("label_weight" + suffix, DType::f32, {}));
+}
+
+TaskKind usual_task(const ModelConfig& model) {
+  const bool writes = model.family->kind == Family::Kind::decoder ||
+                      model.family->kind == Family::Kind::encoder_decoder;
+  const bool other_class = model.architecture.ends_with("Classification") ||
+                           model.architecture.ends_with("EncoderModel");
+  return writes && !other_class ? TaskKind::language : TaskKind::classification;
+}
+
+Head training_head(const ModelConfig& model, TaskKind kind) {
+  if (kind != TaskKind::language) return task_head(model);
+  if (model.family->kind == Family::Kind::decoder) return Head::causal_lm;
+  if (model.family->kind == Family::Kind::encoder_decoder) return Head::seq2seq_lm;
+  throw UsageError("language modelling needs a decoder; models of type {} have none",
+                   model.model_type);
 }
 
 Json training_config(const ModelConfig& model, const peft::Method& method, Json given,

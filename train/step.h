@@ -4,7 +4,7 @@
 #include <span>
 
 #include "autograd/graph.h"
-#include "models/config.h"
+#include "models/model.h"
 #include "peft/method.h"
 #include "train/task.h"
 
@@ -17,6 +17,13 @@ struct StepOptions {
   double lr = 0;  // of everything but the head; 0: the method's
   double head_lr = 1e-2, weight_decay = 0.01, max_grad_norm = 1;
 };
+
+// What a model is trained for where nothing else is said: language if it is a decoder, with an
+// encoder or without, whose class does not classify.
+TaskKind usual_task(const ModelConfig& model);
+// The head under which such a task is trained: the class that says text, or task_head(). Throws
+// UsageError where the model has none.
+Head training_head(const ModelConfig& model, TaskKind kind);
 
 // The complete configuration under which a method trains for so many steps: the head of a
 // classification or regression is saved with it unless told otherwise (a language model's is

@@ -10,6 +10,8 @@
 #include "train/language_task.h"
 #include "train/metrics.h"
 #include "train/table_file.h"
+#include "train/text_to_text.h"
+#include "train/wordnet_words.h"
 
 namespace graft {
 namespace {
@@ -138,16 +140,22 @@ void set_label(Example& x, const Task& task, const std::string& label, const std
 }
 
 std::vector<Example> encode(const Rows& rows, const Tokenizer& tokenizer, const Task& task,
-                            int64_t max_length, double scale) {
+                            const TaskOptions& options, double scale) {
   std::vector<Example> out;
   for (size_t i = 0; i < rows.rows.size(); ++i) {
     const TaskRow& r = rows.rows[i];
-    Encoding e = r.text_b.empty() ? tokenizer.encode(r.text_a, true, max_length)
-                                  : tokenizer.encode_pair(r.text_a, r.text_b, max_length);
-    Example x{r.id, std::move(e.ids), std::move(e.type_ids)};
+    Example& x = out.emplace_back();
+    x.id = r.id;
     set_label(x, task, r.label, rows.where[i]);
     x.target = x.score / scale;
-    out.push_back(std::move(x));
+    if (options.text_to_text) {
+      x = asked(task, r, x, tokenizer, options);
+      continue;
+    }
+    Encoding e = r.text_b.empty() ? tokenizer.encode(r.text_a, true, options.max_length)
+                                  : tokenizer.encode_pair(r.text_a, r.text_b, options.max_length);
+    x.ids = std::move(e.ids);
+    x.types = std::move(e.type_ids);
   }
   return out;
 }
@@ -173,33 +181,35 @@ std::vector<std::string> metrics_for(TaskKind kind) {
   return {};
 }
 
-void set_metric(Task& task, const std::string& wanted) {
-  const std::vector<std::string> fit = metrics_for(task.kind);
-  task.metric = wanted.empty() ? fit[0] : wanted;
-  if (std::ranges::find(fit, task.metric) == fit.end()) {
-    throw UsageError("the metric '{}' does not fit the task {}; these do: {}", wanted, task.name,
-                     fmt::join(fit, ", "));
-  }
-}
-
 std::string stem(const std::string& path) {
   const std::string file = path.substr(path.rfind('/') + 1);
   return file.substr(0, file.find('.'));
 }
 
-Task build(std::string name, Parts parts, const Tokenizer& tokenizer, const TaskOptions& options) {
+// What is known of a task besides its rows.
+struct Known {
+  double scale = 0;                  // of scores; 0: the largest in training
+  std::vector<std::string> classes;  // their names, where rows number them
+};
+
+Task build(std::string name, Parts parts, const Tokenizer& tokenizer, const TaskOptions& options,
+           const Known& known = {}) {
   Task task;
   task.name = std::move(name);
   if (parts.train.rows.empty()) throw FileError("task {}: there are no training rows", task.name);
   set_kind(task, parts.train, options);
   set_metric(task, options.metric);
-  const double scale = largest_score(task, parts.train);
+  const double scale = known.scale > 0 ? known.scale : largest_score(task, parts.train);
+  if (options.text_to_text) {
+    const auto& names = known.classes.empty() ? task.labels : known.classes;
+    task.answers = answers_for(task, scale, names, tokenizer, options);
+  }
   const auto size = static_cast<size_t>(options.train_size);
   if (size > 0 && parts.train.rows.size() > size) parts.train.rows.resize(size);
-  task.train = encode(parts.train, tokenizer, task, options.max_length, scale);
-  task.dev = encode(parts.dev, tokenizer, task, options.max_length, scale);
-  task.test = encode(parts.test, tokenizer, task, options.max_length, scale);
-  task.also = encode(parts.also, tokenizer, task, options.max_length, scale);
+  task.train = encode(parts.train, tokenizer, task, options, scale);
+  task.dev = encode(parts.dev, tokenizer, task, options, scale);
+  task.test = encode(parts.test, tokenizer, task, options, scale);
+  task.also = encode(parts.also, tokenizer, task, options, scale);
   if (!options.also_test.empty()) task.also_name = stem(options.also_test);
   return task;
 }
@@ -224,7 +234,26 @@ Task build_language(std::string name, const Table* prompts, const Tokenizer& tok
   return task;
 }
 
+// What is neither a conversation nor a prompt is trained on as it stands.
+void refuse_chat_template(const std::string& spec, const TaskOptions& options) {
+  if (options.chat_template.empty()) return;
+  throw UsageError(
+      "--chat-template is for conversations (a column 'messages') and for prompts with "
+      "completions; "
+      "the rows of {} are neither",
+      spec);
+}
+
 }  // namespace
+
+void set_metric(Task& task, const std::string& wanted) {
+  const std::vector<std::string> fit = metrics_for(task.kind);
+  task.metric = wanted.empty() ? fit[0] : wanted;
+  if (std::ranges::find(fit, task.metric) == fit.end()) {
+    throw UsageError("the metric '{}' does not fit the task {}; these do: {}", wanted, task.name,
+                     fmt::join(fit, ", "));
+  }
+}
 
 Task make_task(std::string name, std::span<const TaskRow> train, std::span<const TaskRow> dev,
                std::span<const TaskRow> test, const Tokenizer& tokenizer,
@@ -240,6 +269,7 @@ TaskPart part_of(const std::string& text) {
 
 Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOptions& options) {
   if (spec == "lm") {
+    refuse_chat_template(spec, options);
     const std::string& named = options.train.empty() ? options.test : options.train[0];
     return build_language(stem(named), nullptr, tokenizer, options);
   }
@@ -247,16 +277,17 @@ Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOp
     throw UsageError("--train names the text of the task lm; the rows of '{}' are its own", spec);
   }
   if (spec.starts_with("wordnet:")) {
+    refuse_chat_template(spec, options);
     if (!options.also_test.empty()) {
       throw UsageError("--also-test names a file like the task's own; {} comes from none", spec);
     }
-    const WordnetTask rows = build_wordnet_task(spec.substr(8), options.wordnet_folder);
-    Task task = make_task(rows.name, rows.train, rows.dev, rows.test, tokenizer, options);
-    // Similarities from 0 to 5 are trained as fractions (the task's protocol).
-    for (auto* part : {&task.train, &task.dev, &task.test}) {
-      for (Example& x : *part) x.target = x.score / 5;
-    }
-    return task;
+    const WordnetTask task = build_wordnet_task(spec.substr(8), options.wordnet_folder);
+    Parts parts{described(task.train, task.name),
+                described(task.dev, task.name),
+                described(task.test, task.name),
+                {}};
+    return build(task.name, std::move(parts), tokenizer, options,
+                 {kWordnetScale, wordnet_class_names(task.name)});
   }
   if (!spec.ends_with(".jsonl") && !spec.ends_with(".csv") && !spec.ends_with(".tsv")) {
     throw UsageError(
@@ -266,6 +297,7 @@ Task load_task(const std::string& spec, const Tokenizer& tokenizer, const TaskOp
   }
   const Table table = read_table(spec);
   if (has_prompts(table, options)) return build_language(stem(spec), &table, tokenizer, options);
+  refuse_chat_template(spec, options);
   Rows rows = labelled_rows(table, options);
   std::string dev = options.dev, test = options.test;
   if (spec.ends_with(".train.tsv") && dev.empty() && test.empty()) {

@@ -9,9 +9,9 @@
 #include "autograd/compile.h"
 #include "core/error.h"
 #include "models/batch.h"
-#include "models/family.h"
 #include "models/fresh_weights.h"
 #include "models/weights.h"
+#include "train/image_task.h"
 #include "train/metrics.h"
 
 namespace graft {
@@ -41,11 +41,13 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
                  const Json& hyperparameters, const TrainOptions& options)
     : model_(model), task_(task), method_(method), config_(hyperparameters), options_(options) {
   if (options_.lr <= 0) options_.lr = method_.learning_rate;
-  config_ = training_config(model_, method_, config_, options_.steps, task_.kind);
+  config_ = training_config(model_, method_, config_, options_.steps, task_.trained_as());
   first_config_ = config_;
   front_ = {peft::virtual_tokens(method_, config_), peft::position_shift(method_, config_)};
   check_fit();
-  adapted_ = peft::apply(base_graph({1, kLengthStep}), method_, config_);
+  if (pictures()) image_config_ = load_image_config(model_);
+  adapted_ = peft::apply(base_graph(padded_shape(1, 1, 1)), method_, config_,
+                         {.model = model_.model_type});
   if (!options_.from_scratch) load_parameters(model_.folder, adapted_.graph, store_);
   peft::initialize(adapted_, store_, static_cast<uint64_t>(options_.seed));
   for (const Param& p : adapted_.graph.params()) {
@@ -53,13 +55,19 @@ Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method&
   }
 }
 
+std::string_view Trainer::task_type() const {
+  if (pictures()) return "";  // it knows of none
+  if (task_.trained_as() != TaskKind::language) return "SEQ_CLS";
+  return two_stacks() ? "SEQ_2_SEQ_LM" : "CAUSAL_LM";
+}
+
 // A label stands for a token: none may be cut off, as it is from a text that is classified.
 void Trainer::check_fit() const {
-  if (task_.kind != TaskKind::language) return;
-  if (model_.family->kind != Family::Kind::decoder) {
-    throw UsageError("language modelling needs a decoder; models of type {} are none",
-                     model_.model_type);
-  }
+  if (pictures() && front_.virtual_tokens > 0)
+    throw UsageError("{}: the model reads pictures, and virtual tokens stand before a text",
+                     method_.name);
+  if (task_.trained_as() != TaskKind::language) return;
+  training_head(model_, TaskKind::language);  // throws where there is none
   size_t longest = 0;
   for (const auto* rows : {&task_.train, &task_.dev, &task_.test, &task_.also}) {
     for (const Example& x : *rows) longest = std::max(longest, x.ids.size());
@@ -97,33 +105,43 @@ std::vector<Trainer::Batch> Trainer::micro_batches(const Batch& batch) const {
   return all;
 }
 
-Trainer::Shape2 Trainer::shape_of(const std::vector<Example>& rows, const Batch& batch) const {
-  size_t longest = 1;
-  for (size_t i : batch) longest = std::max(longest, rows[i].ids.size());
-  const int64_t padded =
-      (static_cast<int64_t>(longest) + kLengthStep - 1) / kLengthStep * kLengthStep;
-  return {static_cast<int64_t>(batch.size()),
-          std::min(padded, longest_row(model_) - front_.virtual_tokens - front_.positions)};
+Trainer::BatchShape Trainer::shape_of(const std::vector<Example>& rows, const Batch& batch) const {
+  size_t longest = 1, said = 1;
+  for (size_t i : batch) {
+    longest = std::max(longest, rows[i].ids.size());
+    said = std::max(said, rows[i].next.size());
+  }
+  return padded_shape(batch.size(), longest, said);
 }
 
-Graph Trainer::base_graph(Shape2 shape) const {
-  const bool language = task_.kind == TaskKind::language;
-  Graph graph = build_model(model_, {.batch = shape.first,
-                                     .length = shape.second + front_.virtual_tokens,
-                                     .head = language ? Head::causal_lm : task_head(model_),
+Trainer::BatchShape Trainer::padded_shape(size_t rows, size_t longest, size_t said) const {
+  const auto padded = [](size_t length) {
+    return (static_cast<int64_t>(length) + kLengthStep - 1) / kLengthStep * kLengthStep;
+  };
+  const int64_t room = longest_row(model_) - front_.virtual_tokens - front_.positions;
+  const bool target = two_stacks() && task_.trained_as() == TaskKind::language;
+  return {static_cast<int64_t>(rows), std::min(padded(longest), room), target ? padded(said) : 0};
+}
+
+Graph Trainer::base_graph(BatchShape shape) const {
+  Graph graph = build_model(model_, {.batch = shape.rows,
+                                     .length = shape.length + front_.virtual_tokens,
+                                     .target_length = shape.target,
+                                     .head = training_head(model_, task_.trained_as()),
                                      .labels = task_.outputs()});
   return options_.from_scratch ? with_fresh_weights(graph, model_) : graph;
 }
 
-std::shared_ptr<const Program> Trainer::plan_step(const Json& config, Shape2 shape) const {
+std::shared_ptr<const Program> Trainer::plan_step(const Json& config, BatchShape shape) const {
   std::vector<MicroBatch> parts;
-  for (const Batch& micro : micro_batches(Batch(static_cast<size_t>(shape.first)))) {
+  for (const Batch& micro : micro_batches(Batch(static_cast<size_t>(shape.rows)))) {
     const auto rows = static_cast<int64_t>(micro.size());
-    parts.push_back(
-        {peft::apply(base_graph({rows, shape.second}), method_, config, {.training = true}),
-         static_cast<double>(rows) / static_cast<double>(shape.first)});
+    BatchShape part = shape;
+    part.rows = rows;
+    parts.push_back({peft::apply(base_graph(part), method_, config, {.training = true}),
+                     static_cast<double>(rows) / static_cast<double>(shape.rows)});
   }
-  return compile(training_step(parts, task_.kind, options_, options_.lr), store_);
+  return compile(training_step(parts, task_.trained_as(), options_, options_.lr), store_);
 }
 
 // The stages of the run and a plan for each shape of their batches: memory is known before the
@@ -136,7 +154,7 @@ std::vector<Trainer::Stage> Trainer::stages(const std::vector<Batch>& batches) c
       const Json next = method_.next_stage(all.back().config, progress, store_);
       if (!next.is_null()) all.push_back({static_cast<int64_t>(step), next, {}});
     }
-    const Shape2 shape = shape_of(task_.train, batches[step]);
+    const BatchShape shape = shape_of(task_.train, batches[step]);
     auto& program = all.back().programs[shape];
     if (program == nullptr) program = plan_step(all.back().config, shape);
   }
@@ -145,7 +163,7 @@ std::vector<Trainer::Stage> Trainer::stages(const std::vector<Batch>& batches) c
 
 void Trainer::enter(const Json& config) {
   config_ = config;
-  adapted_ = peft::apply(base_graph({1, kLengthStep}), method_, config_);
+  adapted_ = peft::apply(base_graph(padded_shape(1, 1, 1)), method_, config_);
   peft::initialize(adapted_, store_, static_cast<uint64_t>(options_.seed));
   best_.clear();
   train_pool_.clear();
@@ -167,7 +185,7 @@ std::shared_ptr<Arena> Trainer::arena_for(const Program& program) const {
   return fits ? arena_ : nullptr;
 }
 
-Executor& Trainer::training_executor(const Stage& stage, Shape2 shape) {
+Executor& Trainer::training_executor(const Stage& stage, BatchShape shape) {
   auto& slot = train_pool_[shape];
   if (slot == nullptr) {
     const auto& program = stage.programs.at(shape);
@@ -178,24 +196,34 @@ Executor& Trainer::training_executor(const Stage& stage, Shape2 shape) {
 }
 
 void Trainer::fill(Executor& e, const std::vector<Example>& rows, const Batch& batch,
-                   int64_t length, const std::string& suffix) const {
+                   const BatchShape& shape, const std::string& suffix) const {
+  if (pictures()) {
+    std::vector<const Example*> of_batch;
+    for (size_t i : batch) of_batch.push_back(&rows[i]);
+    fill_pictures(of_batch, image_config_, e.input("pixel_values" + suffix));
+    return;
+  }
   std::vector<TokenRow> encoded;
-  for (size_t i : batch) encoded.push_back({rows[i].ids, rows[i].types});
-  fill_inputs(model_, encoded, length, front_, [&](const std::string& name) {
+  for (size_t i : batch) {
+    TokenRow& row = encoded.emplace_back(rows[i].ids, rows[i].types);
+    if (shape.target > 0) row.target = rows[i].next;
+  }
+  fill_inputs(model_, encoded, shape.length, front_, [&](const std::string& name) {
     return e.has_input(name + suffix) ? &e.input(name + suffix) : nullptr;
   });
 }
 
-void Trainer::set_answers(Executor& e, const std::vector<Example>& rows, const Batch& batch,
-                          int64_t length, const std::string& suffix) const {
-  if (task_.kind == TaskKind::language) {
+void Trainer::set_labels(Executor& e, const std::vector<Example>& rows, const Batch& batch,
+                         const BatchShape& shape, const std::string& suffix) const {
+  if (task_.trained_as() == TaskKind::language) {
     const std::span<int64_t> labels = e.input("labels" + suffix).span<int64_t>();
     std::ranges::fill(labels, kNoLabel);
-    for (size_t r = 0; r < batch.size(); ++r) {
-      const auto begin =
-          static_cast<int64_t>(r) * (front_.virtual_tokens + length) + front_.virtual_tokens;
-      std::ranges::copy(rows[batch[r]].next, labels.begin() + begin);
-    }
+    // Nothing is asked for at virtual tokens, which a decoder with an encoder does not read.
+    const int64_t front = shape.target > 0 ? 0 : front_.virtual_tokens,
+                  width = shape.target > 0 ? shape.target : front + shape.length;
+    for (size_t r = 0; r < batch.size(); ++r)
+      std::ranges::copy(rows[batch[r]].next,
+                        labels.begin() + static_cast<int64_t>(r) * width + front);
     return;
   }
   for (size_t r = 0; r < batch.size(); ++r) {
@@ -225,24 +253,29 @@ void Trainer::set_label_weights(Executor& e, const std::vector<Batch>& parts) co
 }
 
 void Trainer::run_step(const Stage& stage, const Batch& batch, int64_t step, TrainResult& result) {
-  const Shape2 shape = shape_of(task_.train, batch);
+  const BatchShape shape = shape_of(task_.train, batch);
   Executor& e = training_executor(stage, shape);
   const auto start = Clock::now();
   const std::vector<Batch> parts = micro_batches(batch);
   for (size_t k = 0; k < parts.size(); ++k) {
     const std::string suffix = part_suffix(k, parts.size());
-    fill(e, task_.train, parts[k], shape.second, suffix);
-    set_answers(e, task_.train, parts[k], shape.second, suffix);
+    fill(e, task_.train, parts[k], shape, suffix);
+    set_labels(e, task_.train, parts[k], shape, suffix);
     if (e.has_input("rng" + suffix)) {
       e.input("rng" + suffix).data<int64_t>()[0] = options_.seed;
       e.input("rng" + suffix).data<int64_t>()[1] = step;
     }
   }
-  if (task_.kind == TaskKind::language) set_label_weights(e, parts);
+  if (task_.trained_as() == TaskKind::language) set_label_weights(e, parts);
   e.run();
   const double took = since(start);
   double tokens = 0;
-  for (size_t i : batch) tokens += static_cast<double>(task_.train[i].ids.size());
+  for (size_t i : batch) {
+    const Example& x = task_.train[i];
+    tokens += pictures()
+                  ? static_cast<double>(image_tokens(model_))
+                  : static_cast<double>(x.ids.size() + (shape.target > 0 ? x.next.size() : 0));
+  }
   const double loss = scalar(e, "loss");
   if (!std::isfinite(loss)) {
     throw Error(fmt::format("the loss is {} at step {}; a smaller --lr than {} may help", loss,
@@ -270,16 +303,19 @@ void Trainer::evaluate_progress(int64_t step) {
   for (const auto& [name, t] : trained(false)) best_[name] = t.clone();
 }
 
+void Trainer::expect_trainable() const {
+  if (peft::trainable_count(adapted_.graph) > 0) return;
+  throw UsageError("the method '{}' finds nothing to train in a {} model under this task",
+                   method_.name, model_.model_type);
+}
+
 TrainResult Trainer::train(const OnStep& on_step) {
   if (task_.train.empty()) throw UsageError("the task {} has no rows to train on", task_.name);
   if (options_.eval_every > 0 && task_.dev.empty()) {
     throw UsageError("--eval-every looks at development rows, and the task {} has none; see --dev",
                      task_.name);
   }
-  if (peft::trainable_count(adapted_.graph) == 0) {
-    throw UsageError("the method '{}' finds nothing to train in a {} model under this task",
-                     method_.name, model_.model_type);
-  }
+  expect_trainable();
   TrainResult result;
   result.method = method_.name;
   result.trainable = peft::trainable_count(adapted_.graph, false);

@@ -11,6 +11,8 @@
 
 #include "autograd/executor.h"
 #include "models/batch.h"
+#include "models/family.h"
+#include "models/image.h"
 #include "models/model.h"
 #include "peft/method.h"
 #include "train/checkpoint.h"
@@ -74,24 +76,33 @@ class Trainer {
   // the last whole step, and the checkpoint is written.
   using OnStep = std::function<bool(const StepReport&)>;
   TrainResult train(const OnStep& on_step = nullptr);
+  // Throws UsageError where the method finds nothing to train.
+  void expect_trainable() const;
   // Metrics on rows of the task.
   std::map<std::string, double> evaluate(const std::vector<Example>& rows,
                                          double* seconds = nullptr);
+  // `seconds`: the time that the model took.
   Predictions predict(const std::vector<Example>& rows, double* seconds = nullptr);
 
   // The adapted graph of one example, as adapter files are written from it.
   const peft::Adapted& adapted() const { return adapted_; }
   const peft::Method& method() const { return method_; }
+  // As Hugging Face PEFT calls the kind of task.
+  std::string_view task_type() const;
   ParamStore& params() { return store_; }
 
  private:
-  using Shape2 = std::pair<int64_t, int64_t>;  // batch, padded length
-  using Batch = std::vector<size_t>;           // rows
+  // Of the inputs, padded; target: of what a decoder with an encoder says, else 0.
+  struct BatchShape {
+    int64_t rows, length, target;
+    auto operator<=>(const BatchShape&) const = default;
+  };
+  using Batch = std::vector<size_t>;  // rows
   // A stretch of the steps with one configuration of the method, and its plans.
   struct Stage {
     int64_t first_step;
     Json config;
-    std::map<Shape2, std::shared_ptr<const Program>> programs;
+    std::map<BatchShape, std::shared_ptr<const Program>> programs;
   };
   // What a checkpoint restores, beside the parameters.
   struct Progress {
@@ -103,10 +114,13 @@ class Trainer {
 
   std::vector<Batch> batches() const;
   std::vector<Batch> micro_batches(const Batch& batch) const;
-  Shape2 shape_of(const std::vector<Example>& rows, const Batch& batch) const;
-  Graph base_graph(Shape2 shape) const;
+  BatchShape shape_of(const std::vector<Example>& rows, const Batch& batch) const;
+  BatchShape padded_shape(size_t rows, size_t longest, size_t said) const;
+  Graph base_graph(BatchShape shape) const;
+  bool pictures() const { return model_.family->kind == Family::Kind::image; }
+  bool two_stacks() const { return model_.family->decode != nullptr; }
   void check_fit() const;
-  std::shared_ptr<const Program> plan_step(const Json& config, Shape2 shape) const;
+  std::shared_ptr<const Program> plan_step(const Json& config, BatchShape shape) const;
   std::vector<Stage> stages(const std::vector<Batch>& batches) const;
   void enter(const Json& config);  // the method's next stage: parameters are carried over
   void begin_stage(const Stage& stage);
@@ -120,13 +134,16 @@ class Trainer {
   void save(const Stage& stage) const;
   size_t resume(const std::vector<Stage>& stages);  // the stage it stands in
 
-  Executor& training_executor(const Stage& stage, Shape2 shape);
-  Executor& evaluation_executor(Shape2 shape);
+  Executor& training_executor(const Stage& stage, BatchShape shape);
+  Executor& evaluation_executor(BatchShape shape);
   std::shared_ptr<Arena> arena_for(const Program& program) const;
-  void fill(Executor& e, const std::vector<Example>& rows, const Batch& batch, int64_t length,
-            const std::string& suffix = "") const;
-  void set_answers(Executor& e, const std::vector<Example>& rows, const Batch& batch,
-                   int64_t length, const std::string& suffix = "") const;
+  // What the model says to each row of a task that is text to text.
+  std::vector<std::vector<int64_t>> say(const std::vector<Example>& rows, double& seconds);
+  // Inputs and labels of some rows.
+  void fill(Executor& e, const std::vector<Example>& rows, const Batch& batch,
+            const BatchShape& shape, const std::string& suffix = "") const;
+  void set_labels(Executor& e, const std::vector<Example>& rows, const Batch& batch,
+                  const BatchShape& shape, const std::string& suffix = "") const;
   void set_label_weights(Executor& e, const std::vector<Batch>& parts) const;
 
   ModelConfig model_;
@@ -135,6 +152,7 @@ class Trainer {
   Json config_, first_config_;  // of the present stage, of the first
   TrainOptions options_;
   InFront front_;  // of every text
+  ImageConfig image_config_;
   peft::Adapted adapted_;
   ParamStore store_;
   Progress progress_;
@@ -142,7 +160,7 @@ class Trainer {
   std::vector<double> seconds_;
   double tokens_ = 0, total_seconds_ = 0;
   std::shared_ptr<Arena> arena_;
-  std::map<Shape2, std::unique_ptr<Executor>> train_pool_, eval_pool_;
+  std::map<BatchShape, std::unique_ptr<Executor>> train_pool_, eval_pool_;
 };
 
 }  // namespace graft

@@ -22,16 +22,15 @@ uint64_t task_hash(std::string_view s) {
   return z ^ (z >> 31);
 }
 
-namespace {
-
-enum Split : size_t { kTrain, kDev, kTest };
-constexpr std::array<size_t, 3> kSizes = {8000, 1000, 2000};
-using Splits = std::array<std::vector<TaskRow>, 3>;
-
 Split split_of(const std::string& unit) {
   const uint64_t b = task_hash("split:" + unit) % 100;
   return b < 75 ? kTrain : b < 85 ? kDev : kTest;
 }
+
+namespace {
+
+constexpr std::array<size_t, 3> kSizes = {8000, 1000, 2000};
+using Splits = std::array<std::vector<TaskRow>, 3>;
 
 // By hash of task and id, then by id.
 void rank(const std::string& task, std::vector<TaskRow>& rows) {

@@ -25,6 +25,8 @@ struct WordnetTask {
 inline constexpr const char* kWordnetFolder =
     "/usr/share/wordnet";  // of the Debian package wordnet-base
 
+inline constexpr double kWordnetScale = 5;  // the largest score of sim
+
 std::vector<std::string> wordnet_task_names();
 
 // Throws UsageError for an unknown name, FileError when the data files are missing or damaged.

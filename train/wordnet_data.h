@@ -25,6 +25,9 @@ struct Wordnet {
 
 Wordnet read_wordnet(const std::string& folder);  // throws FileError
 
+enum Split : size_t { kTrain, kDev, kTest };
+Split split_of(const std::string& unit);  // a key, or what else stays together (train/wordnet.cc)
+
 std::string lowered(std::string s);              // ASCII
 std::string word_text(const std::string& word);  // _ becomes a space
 

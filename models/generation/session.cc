@@ -49,7 +49,7 @@ std::vector<int64_t> DecodingSession::beginning(const std::vector<int64_t>& prom
 std::unique_ptr<Executor> DecodingSession::program(CacheOptions::Use use, int64_t tokens) {
   ModelOptions options = {.batch = rows_, .length = tokens, .head = Head::causal_lm};
   if (two_stacks()) {
-    options.length = fill_columns_;
+    if (use == CacheOptions::Use::extend) options.length = fill_columns_;
     options.target_length = 1;
     options.head = Head::seq2seq_lm;
   }
@@ -153,6 +153,14 @@ std::span<float> DecodingSession::extend(std::span<const int64_t> tokens) {
   ++columns_;
   step.run();
   return take_logits(step);
+}
+
+void DecodingSession::forget() {
+  fill_.reset();
+  extend_.reset();
+  for (const std::string& name : caches_) store_.erase(name);
+  caches_.clear();
+  rows_ = 0;
 }
 
 void DecodingSession::reorder(std::span<const int64_t> from) {

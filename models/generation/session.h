@@ -44,6 +44,8 @@ class DecodingSession {
   void reorder(std::span<const int64_t> from);
   // What extend() runs, to be profiled; null before its first call.
   Executor* extender() const { return extend_.get(); }
+  // Gives back what the store holds of the texts.
+  void forget();
 
  private:
   std::unique_ptr<Executor> program(CacheOptions::Use use, int64_t tokens);

@@ -146,13 +146,29 @@ class Training {
                   {"trim_offsets", trims},
                   {"use_regex", true}};
     };
+    Json post = byte_level(false);
+    if (!options_.closing.empty()) {
+      const std::string& end = options_.closing;
+      const auto text = [](const char* id) {
+        return Json{{"Sequence", {{"id", id}, {"type_id", 0}}}};
+      };
+      const Json close = {{"SpecialToken", {{"id", end}, {"type_id", 0}}}};
+      const Json special = {{"id", end}, {"ids", {ids_.at(end)}}, {"tokens", {end}}};
+      post = {{"type", "Sequence"},
+              {"processors",
+               {post,
+                {{"type", "TemplateProcessing"},
+                 {"single", {text("A"), close}},
+                 {"pair", {text("A"), close, text("B"), close}},
+                 {"special_tokens", {{end, special}}}}}}};
+    }
     return {{"version", "1.0"},
             {"truncation", nullptr},
             {"padding", nullptr},
             {"added_tokens", added},
             {"normalizer", nullptr},
             {"pre_tokenizer", byte_level(true)},
-            {"post_processor", byte_level(false)},
+            {"post_processor", post},
             {"decoder", byte_level(true)},
             {"model",
              {{"type", "BPE"},

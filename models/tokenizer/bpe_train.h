@@ -15,6 +15,8 @@ struct BpeTrainingOptions {
   int64_t vocabulary_size = 32000;  // with special tokens and the 256 bytes
   int64_t least_count = 2;          // of a pair that is merged
   std::vector<std::string> special_tokens{"<|endoftext|>"};
+  // The special token that encoding puts behind every text; empty: none.
+  std::string closing;
 };
 
 // Counts the words of texts, then merges the most frequent pair again and again; of equally

@@ -132,7 +132,7 @@ AdaloraAttrs budget_of(const Json& config, size_t matrices) {
   if (a.target > a.init || a.target < n || a.delta_t < 1 || a.tinit < 0 || a.tfinal < 0 ||
       a.total <= a.tinit + a.tfinal) {
     throw UsageError(
-        "adalora: needs 1 <= target_r <= init_r, deltaT >= 1 and total_step > tinit + tfinal; got "
+        "needs 1 <= target_r <= init_r, deltaT >= 1 and total_step > tinit + tfinal; got "
         "target_r {}, init_r {}, deltaT {}, total_step {}, tinit {}, tfinal {}",
         a.target / n, a.init / n, a.delta_t, a.total, a.tinit, a.tfinal);
   }
@@ -141,15 +141,14 @@ AdaloraAttrs budget_of(const Json& config, size_t matrices) {
 
 void adalora(Rewrite& r, const Json& config) {
   const auto init_r = config.at("init_r").get<int64_t>();
-  if (init_r < 1) throw UsageError("adalora: init_r should be positive but is {}", init_r);
+  if (init_r < 1) throw UsageError("init_r should be positive but is {}", init_r);
   double alpha = config.at("lora_alpha").get<double>();
   if (alpha <= 0) alpha = static_cast<double>(init_r);
   const double scale = alpha / (static_cast<double>(init_r) + 1e-5);
   const double p = config.at("lora_dropout").get<double>();
   std::vector<Target> targets;
   for (const Module& m : r.targets(config, {Role::attention_query, Role::attention_value})) {
-    if (m.kind != Module::Kind::linear)
-      throw UsageError("adalora: '{}' is not a linear layer", m.name);
+    if (m.kind != Module::Kind::linear) throw UsageError("'{}' is not a linear layer", m.name);
     const std::vector<int64_t> kept = kept_ranks(config, m.name + ".lora_E");
     const Target t{m.name + ".lora_A", m.name + ".lora_B", m.name + ".lora_E",
                    pruned(config) ? static_cast<int64_t>(kept.size()) : init_r};
@@ -172,7 +171,7 @@ void adalora(Rewrite& r, const Json& config) {
   if (!r.training() || pruned(config)) return;
   penalize(r, targets, config.at("orth_reg_weight").get<double>());
   if (config.at("total_step").is_null()) {
-    throw UsageError("adalora: total_step, the number of training steps, is not set");
+    throw UsageError("total_step, the number of training steps, is not set");
   }
   r.after_step(Allocation{targets, budget_of(config, targets.size()),
                           config.at("beta1").get<double>(), config.at("beta2").get<double>()});

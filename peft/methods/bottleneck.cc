@@ -78,8 +78,8 @@ struct Bottleneck {
   Value phm_layer(Builder& b, Value x, const char* part, int64_t in, int64_t out) const {
     const auto n = config.at("phm_dim").get<int64_t>(), rank = config.at("phm_rank").get<int64_t>();
     if (n < 1 || rank < 1 || in % n != 0 || out % n != 0) {
-      throw UsageError("compacter: phm_dim {} must divide the width {} and the bottleneck {}", n,
-                       width, inner());
+      throw UsageError("phm_dim {} must divide the width {} and the bottleneck {}", n, width,
+                       inner());
     }
     const size_t encoder = path.find("encoder.layer.");
     const std::string backbone = encoder == std::string::npos ? "" : path.substr(0, encoder);
@@ -98,31 +98,33 @@ struct Bottleneck {
   }
 };
 
-// Where the last linear of a sublayer stands: its name without the layer itself
+// Where the last linear of a sublayer stands, also below a norm: its name without the layer itself
 // ("...layer.0.output" for "...layer.0.output.dense").
-std::string place_of(const Mark& m, const char* position, const Rewrite& r) {
-  const std::string& scope = r.builder_scope(m.value);
-  const size_t dot = scope.rfind('.');
-  return fmt::format("{}.adapters.{}", scope.substr(0, dot), position);
+std::string place_of(const Mark& m, const char* position, Rewrite& r) {
+  const int32_t product = product_behind(r.builder().graph(), m.value);
+  const std::string& scope = r.builder_scope({product >= 0 ? product : m.value.node, 0});
+  return fmt::format("{}.adapters.{}", scope.substr(0, scope.rfind('.')), position);
 }
 
-// The norm behind a residual add: y = LN(u + x). Returns the add and the norm, or throws.
-struct PostNorm {
-  Value sum, normed;
-  Value residual;
+// Where a block adds its MLP's result u to the stream.
+struct Residual {
+  Value stream;
+  int32_t norm = -1;  // node behind the sum; -1: none stands there inside the block
 };
-PostNorm post_norm(Builder& b, Value u, const std::string& method) {
-  for (const Use& use : b.uses(u)) {
-    const Value sum{use.node, 0};
-    if (b.graph().node(use.node).op->name != "add") continue;
+Residual residual_of(const Builder& b, const Mark& u) {
+  const Graph& g = b.graph();
+  const auto outputs = g.marks(Role::block_output);
+  const auto output = std::ranges::find(outputs, u.layer, &Mark::layer);
+  for (const Use& use : b.uses(u.value)) {
+    if (g.node(use.node).op->name != "add") continue;
+    const Value sum{use.node, 0}, stream = g.node(use.node).inputs[use.input == 0 ? 1 : 0];
+    if (output != outputs.end() && output->value == sum) return {stream};
     for (const Use& reader : b.uses(sum)) {
-      if (b.graph().node(reader.node).op->name == "layer_norm") {
-        return {sum, {reader.node, 0}, b.graph().node(use.node).inputs[use.input == 0 ? 1 : 0]};
-      }
+      if (g.node(reader.node).op->name == "layer_norm") return {stream, reader.node};
     }
   }
-  throw UsageError("{}: the block output at '{}' is not followed by a residual and a norm", method,
-                   b.graph().node(u.node).scope);
+  throw UsageError("the result of '{}' is not added to the residual stream",
+                   g.node(u.value.node).scope);
 }
 
 bool left_out(const Json& config, int layer) {
@@ -142,17 +144,22 @@ void houlsby(Rewrite& r, const Json& config) {
 
 }  // namespace
 
-// z = LN(u + x1); u' = u + branch(z); y = LN(u' + x1): the frozen norm serves twice.
+// z = LN(u + x1); u' = u + branch(z); y = LN(u' + x1): the frozen norm serves twice. Where blocks
+// begin with their norms there is none to share, and z = u + x1.
 void pfeiffer(Rewrite& r, const Json& config) {
   for (const Mark& m : r.marks(Role::mlp_block_output)) {
     if (left_out(config, m.layer)) continue;
-    const PostNorm norm = post_norm(r.builder(), m.value, "pfeiffer");
-    const Node layer_norm = r.builder().graph().node(norm.normed.node);
+    const Residual residual = residual_of(r.builder(), m);
+    const bool post_norm = residual.norm >= 0;
+    const Node norm = post_norm ? r.builder().graph().node(residual.norm) : Node{};
     const Bottleneck a{r, config, place_of(m, "default", r), r.builder().shape(m.value)[-1]};
     r.add_after(m.value, [&](Builder& b, Value u) {
-      std::vector<Value> in = layer_norm.inputs;
-      in[0] = ops::add(b, u, norm.residual);
-      const Value z = b.node("layer_norm", in, layer_norm.attrs);
+      Value z = ops::add(b, u, residual.stream);
+      if (post_norm) {
+        std::vector<Value> in = norm.inputs;
+        in[0] = z;
+        z = b.node("layer_norm", in, norm.attrs);
+      }
       return ops::add(b, u, a.branch(b, z));
     });
   }
@@ -164,7 +171,7 @@ void parallel(Rewrite& r, const Json& config) {
     const auto inputs = r.marks(Role::attention_output);
     const auto input = std::ranges::find(inputs, m.layer, &Mark::layer);
     if (input == inputs.end())
-      throw UsageError("parallel: block {} does not mark the input of its MLP", m.layer);
+      throw UsageError("block {} does not mark the input of its MLP", m.layer);
     const Bottleneck a{r, config, place_of(m, "default", r), r.builder().shape(m.value)[-1]};
     r.add_after(m.value,
                 [&](Builder& b, Value y) { return ops::add(b, y, a.branch(b, input->value)); });

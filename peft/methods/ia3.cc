@@ -23,7 +23,7 @@ void ia3(Rewrite& r, const Json& config) {
   if (names.is_null()) names = modules_of_role(r.base(), Role::mlp_block_output);
   for (const Module& m :
        r.targets(config, {Role::attention_key, Role::attention_value, Role::mlp_block_output})) {
-    if (m.kind != Module::Kind::linear) throw UsageError("ia3: '{}' is not a linear layer", m.name);
+    if (m.kind != Module::Kind::linear) throw UsageError("'{}' is not a linear layer", m.name);
     const bool input_side = feed_forward(names, m.name);
     const int64_t out = m.shape[0], in = m.shape[1];
     const Value l =

@@ -15,9 +15,8 @@ void intrinsic(Rewrite& r, const Json& config) {
   const auto dimension = config.at("intrinsic_dim").get<int64_t>();
   const int64_t scales = said ? static_cast<int64_t>(params.size()) : 0;
   if (dimension <= scales) {
-    throw UsageError(
-        "intrinsic: intrinsic_dim {} leaves nothing beside one scale for each of {} tensors",
-        dimension, params.size());
+    throw UsageError("intrinsic_dim {} leaves nothing beside one scale for each of {} tensors",
+                     dimension, params.size());
   }
   const int64_t k = dimension - scales;
   const auto seed = config.at("projection_seed").get<int64_t>();

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "autograd/op.h"
 #include "autograd/ops.h"
 #include "core/error.h"
 #include "core/random.h"
@@ -46,7 +47,7 @@ Target describe(const Module& m, const Json& config) {
   if (const Json* v = pattern_value(config.at("alpha_pattern"), m.name)) {
     alpha = json_as<double>(*v, "lora: an alpha of alpha_pattern");
   }
-  if (t.rank < 1) throw UsageError("lora: r should be positive but is {}", t.rank);
+  if (t.rank < 1) throw UsageError("r should be positive but is {}", t.rank);
   const double r = static_cast<double>(t.rank);
   t.scale = alpha / (config.at("use_rslora").get<bool>() ? std::sqrt(r) : r);
   const bool embedding = m.kind == Module::Kind::embedding;
@@ -198,14 +199,13 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
   const double p = config.at("lora_dropout").get<double>();
   const Value m = dora ? r.param(t.magnitude, {out}, Init::ones()) : Value{};
   if (config.at("use_gating").get<bool>()) {
-    if (dora || embedding) throw UsageError("lora: gates go with plain targets that are products");
+    if (dora || embedding) throw UsageError("gates go with plain targets that are products");
     r.add_beside(t.module, [&](Builder& g, Value x) {
       const Value y = thin(r, g, x, va, vb, t, p);
       return ops::mul(g, y, gate(r, g, x, t.module.name + ".gate"));
     });
   } else if (dora && config.at("dora_rule") == "adapterhub") {
-    if (embedding || p > 0)
-      throw UsageError("lora: dora_rule adapterhub takes products without dropout");
+    if (embedding || p > 0) throw UsageError("dora_rule adapterhub takes products without dropout");
     adapterhub_dora(r, t, va, vb, m);
   } else if (r.training() && p > 0 && !embedding) {
     beside(r, t, va, vb, m, p);
@@ -216,13 +216,13 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
     });
   }
   if (config.at("lora_bias").get<bool>()) {
-    if (dora || embedding) throw UsageError("lora: lora_bias takes products without use_dora");
+    if (dora || embedding) throw UsageError("lora_bias takes products without use_dora");
     add_bias(r, t);
   }
   const bool factors = mode.starts_with("pissa") || mode == "olora";
   if (factors && (embedding || t.rank > std::min(in, out))) {
     throw UsageError(
-        "lora: init_lora_weights '{}' takes products and r up to their smaller side; {} is {} and "
+        "init_lora_weights '{}' takes products and r up to their smaller side; {} is {} and "
         "r is {}",
         mode, t.module.weight, w.str(), t.rank);
   }
@@ -232,11 +232,11 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
     r.initialize([t](ParamStore& s) { start_olora(t, s); });
   else if (mode == "orthogonal") {
     if (embedding || t.rank % 2 != 0)
-      throw UsageError("lora: init_lora_weights 'orthogonal' takes products and an even r");
+      throw UsageError("init_lora_weights 'orthogonal' takes products and an even r");
     r.initialize([t](ParamStore& s) { start_orthogonal(t, s); });
   } else if (!mode.empty() && mode != "gaussian")
     throw UsageError(
-        "lora: init_lora_weights '{}' is not known; known: true, false, gaussian, pissa, olora, "
+        "init_lora_weights '{}' is not known; known: true, false, gaussian, pissa, olora, "
         "orthogonal",
         mode);
   if (dora) r.initialize([t](ParamStore& s) { start_magnitude(t, s); });
@@ -289,7 +289,7 @@ std::vector<Module> lora_targets(Rewrite& r, const Json& config) {
     if (std::ranges::any_of(wanted, names_it)) chosen.push_back(m);
   }
   if (chosen.empty())
-    throw UsageError("lora: target_parameters {} matches no weight of a layer", params.dump());
+    throw UsageError("target_parameters {} matches no weight of a layer", params.dump());
   return chosen;
 }
 
@@ -298,10 +298,10 @@ std::vector<Module> lora_targets(Rewrite& r, const Json& config) {
 void lora(Rewrite& r, const Json& config) {
   const auto& bias = config.at("bias").get_ref<const std::string&>();
   if (bias != "none" && bias != "all" && bias != "lora_only")
-    throw UsageError("lora: bias should be none, all or lora_only but is '{}'", bias);
+    throw UsageError("bias should be none, all or lora_only but is '{}'", bias);
   for (const Module& m : lora_targets(r, config)) {
     if (m.kind == Module::Kind::norm)
-      throw UsageError("lora: '{}' is a normalization layer, which has no matrix to adapt", m.name);
+      throw UsageError("'{}' is a normalization layer, which has no matrix to adapt", m.name);
     adapt(r, describe(m, config), config);
     if (bias == "lora_only") r.unfreeze([&](const Param& p) { return p.name == m.bias; });
   }
@@ -311,6 +311,15 @@ void lora(Rewrite& r, const Json& config) {
 }
 
 Value gate(Rewrite& r, Builder& b, Value x, const std::string& name) {
+  for (const Node& n : r.base().nodes()) {
+    if (n.op->name == "attention" && n.attrs.as<AttentionAttrs>().causal) {
+      throw UsageError(
+          "the gate '{}' is a mean over all tokens, and the attention '{}' is causal: a token "
+          "would "
+          "see what comes behind it",
+          name, n.scope);
+    }
+  }
   const Value w = r.param(name + ".weight", {1, b.shape(x)[-1]}, Init::normal(0.02));
   const Value logit = ops::linear(b, x, w, r.param(name + ".bias", {1}, Init::zeros()));
   return ops::mean(b, ops::sigmoid(b, logit), {1}, true);

@@ -41,7 +41,7 @@ Init prompt_init(const Json& config) {
 void sample_vocabulary(Rewrite& r, Value tokens, const Shape& shape) {
   const Value table = r.builder().graph().node(tokens.node).inputs[1];
   const Node& leaf = r.builder().graph().node(table.node);
-  if (leaf.op->name != "param") throw UsageError("prompt_tuning: SAMPLE_VOCAB needs a token table");
+  if (leaf.op->name != "param") throw UsageError("SAMPLE_VOCAB needs a token table");
   r.initialize([shape, from = leaf.attrs.as<NameAttrs>().name](ParamStore& s) {
     const Tensor rows = s.get(from).cast(DType::f32);
     Tensor prompt(DType::f32, shape);
@@ -63,12 +63,12 @@ void prompt_tuning(Rewrite& r, const Json& config) {
   const int64_t p = count_of(config);
   const Role role = prompt_role(config);
   const std::vector<Mark> places = r.marks(role);
-  if (places.empty()) throw UsageError("prompt_tuning: the model has no {}", name_of(role));
+  // A batch has room in front where it is made of tokens, and not of a picture.
+  if (r.marks(Role::embedding_tokens).empty()) throw UsageError("the model reads no tokens");
+  if (places.empty()) throw UsageError("the model has no {}", name_of(role));
   const Value at = places[0].value;
   const Shape s = r.builder().shape(at);
-  if (s[1] <= p)
-    throw UsageError("prompt_tuning: {} positions do not hold {} virtual tokens and a text", s[1],
-                     p);
+  if (s[1] <= p) throw UsageError("{} positions do not hold {} virtual tokens and a text", s[1], p);
   const int64_t stacks = role == Role::embedding_tokens ? static_cast<int64_t>(places.size()) : 1;
   const Shape table{stacks * p, s[2]};
   const Value prompt = r.param("prompt_embeddings", table, prompt_init(config));
@@ -103,10 +103,9 @@ Value prefix_table(Rewrite& r, const Json& config, int64_t p, int64_t width, int
 // What the queries of an attention are made of: the input of their projection.
 Value attention_input(const Rewrite& r, size_t site) {
   const auto queries = r.base().marks(Role::attention_query);
-  if (site >= queries.size())
-    throw UsageError("prefix_tuning: gates need the role attention.query");
+  if (site >= queries.size()) throw UsageError("gates need the role attention.query");
   const int32_t product = product_behind(r.base(), queries[site].value);
-  if (product < 0) throw UsageError("prefix_tuning: gates need queries that are a product");
+  if (product < 0) throw UsageError("gates need queries that are a product");
   return r.base().node(product).inputs[0];
 }
 
@@ -132,7 +131,7 @@ Sites prefix_sites(const Graph& g) {
     every.push_back(site);
     if (n.attrs.as<AttentionAttrs>().causal) causal.push_back(site);
   }
-  if (every.empty()) throw UsageError("prefix_tuning: the model has no attention");
+  if (every.empty()) throw UsageError("the model has no attention");
   const bool two_stacks = !causal.empty() && causal.size() < every.size();
   return {two_stacks ? causal : every, two_stacks};
 }

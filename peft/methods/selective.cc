@@ -20,8 +20,7 @@ void top_layers(Rewrite& r, const Json& config) {
   for (const Param& p : r.base().params()) layers = std::max(layers, layer_index(p.name) + 1);
   const auto n = config.at("n").get<int64_t>();
   if (n < 1 || n > layers)
-    throw UsageError("top_layers: n should be between 1 and {} (the model's blocks) but is {}",
-                     layers, n);
+    throw UsageError("n should be between 1 and {} (the model's blocks) but is {}", layers, n);
   r.unfreeze([&](const Param& p) { return layer_index(p.name) >= layers - n; });
 }
 
@@ -31,7 +30,7 @@ void bitfit(Rewrite& r, const Json&) {
   for (const Module& m : modules_of(r.base())) {
     if (!m.bias.empty()) biases.insert(m.bias);
   }
-  if (biases.empty()) throw UsageError("bitfit: the model has no biases to train");
+  if (biases.empty()) throw UsageError("the model has no biases to train");
   r.unfreeze([&](const Param& p) { return biases.contains(p.name); });
 }
 
@@ -46,8 +45,7 @@ void ln_tuning(Rewrite& r, const Json& config) {
                                              }));
     if (m.kind == Module::Kind::norm && named) params.insert({m.weight, m.bias});
   }
-  if (params.empty())
-    throw UsageError("ln_tuning: no normalization layer is named by {}", target.dump());
+  if (params.empty()) throw UsageError("no normalization layer is named by {}", target.dump());
   r.unfreeze([&](const Param& p) { return params.contains(p.name); });
 }
 

@@ -23,6 +23,7 @@ struct BlockParams {
   int layer;
   Linear query, key, value, out, up, down;
   std::string attention_norm, norm;
+  bool norms_first;  // x + f(LN(x)), not LN(x + f(x))
 };
 
 // One block of the backbone as its marks show it.
@@ -134,11 +135,11 @@ class Ladder {
     reduction_ = config.at("reduction_factor").get<int64_t>();
     const Shape x = b_.shape(mark(Role::embedding_output, -1));
     for (const Mark& m : r.base().marks(Role::block_output)) blocks_.push_back(block(m));
-    if (blocks_.empty()) throw UsageError("lst: the model marks no blocks");
+    if (blocks_.empty()) throw UsageError("the model marks no blocks");
     const Shape q = b_.shape(blocks_[0].attention.inputs[0]);
     full_ = {x[-1], b_.shape(b_.param_value(blocks_[0].params.up.weight))[0], q[2], q[3]};
     if (reduction_ < 1 || full_.head < reduction_) {
-      throw UsageError("lst: reduction_factor should be between 1 and {} (the head size) but is {}",
+      throw UsageError("reduction_factor should be between 1 and {} (the head size) but is {}",
                        full_.head, reduction_);
     }
     side_ = {full_.width / reduction_, full_.inner / reduction_, full_.heads,
@@ -156,10 +157,11 @@ class Ladder {
       const std::string at = fmt::format("side.layers.{}", layer);
       s = side_block(mixed(s, block.output, at), block, at);
     }
-    if (kept.empty()) throw UsageError("lst: side_layers {} names no block", chosen.dump());
+    if (kept.empty()) throw UsageError("side_layers {} names no block", chosen.dump());
     s = norm(s, "side.norm");
-    const Value z = linear(s, "side.up", side_.width, full_.width);
-    b_.replace_uses(mark(Role::final_hidden, -1), z, [&](const Use& u) { return !inside(u); });
+    const Value last = mark(Role::final_hidden, -1);
+    const Value z = linear(s, "side.up", side_.width, b_.shape(last)[-1]);
+    b_.replace_uses(last, z, [&](const Use& u) { return !inside(u); });
     if (config_.at("init_from_backbone").get<bool>()) {
       r_.initialize(PrunedStart{full_, side_, kept});
     }
@@ -170,7 +172,7 @@ class Ladder {
     for (const Mark& m : r_.base().marks(role)) {
       if (m.layer == layer) return m.value;
     }
-    throw UsageError("lst: the model does not mark {}", name_of(role));
+    throw UsageError("the model does not mark {}", name_of(role));
   }
 
   // Readers of the last hidden state that belong to the ladder keep reading it.
@@ -180,15 +182,20 @@ class Ladder {
 
   Linear linear_of(Value y) const {
     const Node& n = r_.base().node(y.node);
-    if (n.op->name != "linear") throw UsageError("lst: '{}' is not a linear layer", n.scope);
+    if (n.op->name != "linear") throw UsageError("'{}' is not a linear layer of its own", n.scope);
     auto name = [&](size_t i) {
       if (i >= n.inputs.size() || !n.inputs[i].valid()) return std::string();
       const Node& leaf = r_.base().node(n.inputs[i].node);
       if (leaf.op->name != "param")
-        throw UsageError("lst: the weight of '{}' is not held as [out, in]", n.scope);
+        throw UsageError("the weight of '{}' is not held as [out, in]", n.scope);
       return leaf.attrs.as<NameAttrs>().name;
     };
     return {name(1), name(2)};
+  }
+
+  std::string name_of_norm(const Node& n) const {
+    const std::string weight = r_.base().node(n.inputs[1].node).attrs.as<NameAttrs>().name;
+    return weight.substr(0, weight.rfind('.'));
   }
 
   // The norm behind a residual add: y = LN(f(x) + x).
@@ -197,30 +204,45 @@ class Ladder {
     for (const Use& add : uses.of(y)) {
       for (const Use& reader : uses.of({add.node, 0})) {
         const Node& n = r_.base().node(reader.node);
-        if (n.op->name != "layer_norm") continue;
-        const std::string weight = r_.base().node(n.inputs[1].node).attrs.as<NameAttrs>().name;
-        return weight.substr(0, weight.rfind('.'));
+        if (n.op->name == "layer_norm") return name_of_norm(n);
       }
     }
-    throw UsageError("lst: the block at '{}' is not LN(x + f(x))", r_.base().node(y.node).scope);
+    throw UsageError("the block at '{}' is not LN(x + f(x))", r_.base().node(y.node).scope);
+  }
+
+  // The norm that a product reads.
+  std::string norm_before(Value y) const {
+    const Node& product = r_.base().node(y.node);
+    const Node& n = r_.base().node(product.inputs[0].node);
+    if (n.op->name == "layer_norm") return name_of_norm(n);
+    throw UsageError(
+        "'{}' reads the result of {}; the side network's blocks begin with layer norms",
+        product.scope, n.op->name);
   }
 
   Block block(const Mark& m) const {
     const Value q = mark(Role::attention_query, m.layer);
     const Value out = mark(Role::attention_block_output, m.layer);
     const Value down = mark(Role::mlp_block_output, m.layer);
+    const Value up = mark(Role::mlp_up, m.layer);
+    const bool first = r_.base().node(m.value.node).op->name == "add";
     Block found{{m.layer, linear_of(q), linear_of(mark(Role::attention_key, m.layer)),
-                 linear_of(mark(Role::attention_value, m.layer)), linear_of(out),
-                 linear_of(mark(Role::mlp_up, m.layer)), linear_of(down), norm_after(out),
-                 norm_after(down)},
+                 linear_of(mark(Role::attention_value, m.layer)), linear_of(out), linear_of(up),
+                 linear_of(down), first ? norm_before(q) : norm_after(out),
+                 first ? norm_before(up) : norm_after(down), first},
                 m.value,
                 {},
                 r_.base().node(mark(Role::mlp_activation, m.layer).node)};
     for (int32_t i = q.node; i < out.node; ++i) {
       if (r_.base().node(i).op->name == "attention") found.attention = r_.base().node(i);
     }
+    const auto length = [&](size_t i) { return b_.shape(found.attention.inputs[i])[1]; };
+    if (found.attention.op != nullptr && length(0) != length(1)) {
+      throw UsageError("the side network has no keys and values of the {} tokens that '{}' keeps",
+                       length(1), found.attention.scope);
+    }
     if (found.attention.op == nullptr || found.activation.inputs.size() != 1) {
-      throw UsageError("lst: block {} has no attention or a gated MLP", m.layer);
+      throw UsageError("block {} has no attention or a gated MLP", m.layer);
     }
     return found;
   }
@@ -248,8 +270,13 @@ class Ladder {
   Value side_block(Value s, const Block& block, const std::string& at) {
     const Shape x = b_.shape(s);
     const int64_t inner = side_.heads * side_.head;
+    const bool first = block.params.norms_first;
+    const auto before = [&](Value v, const std::string& n) { return first ? norm(v, n) : v; };
+    const auto after = [&](Value v, const std::string& n) { return first ? v : norm(v, n); };
+    const std::string attention_norm = at + ".attention.norm", mlp_norm = at + ".norm";
+    const Value read = before(s, attention_norm);
     auto heads = [&](const char* name) {
-      const Value y = linear(s, at + ".attention." + name, side_.width, inner);
+      const Value y = linear(read, at + ".attention." + name, side_.width, inner);
       return ops::reshape(b_, y, {x[0], x[1], side_.heads, side_.head});
     };
     AttentionAttrs attrs = block.attention.attrs.as<AttentionAttrs>();
@@ -260,11 +287,11 @@ class Ladder {
                        in.size() > 3 ? in[3] : Value{}, in.size() > 4 ? in[4] : Value{}, attrs);
     const Value joined = ops::reshape(b_, context, {x[0], x[1], inner});
     const Value attended = linear(joined, at + ".attention.out", inner, side_.width);
-    const Value x1 = norm(ops::add(b_, attended, s), at + ".attention.norm");
-    const Value up = linear(x1, at + ".mlp.up", side_.width, side_.inner);
+    const Value x1 = after(ops::add(b_, attended, s), attention_norm);
+    const Value up = linear(before(x1, mlp_norm), at + ".mlp.up", side_.width, side_.inner);
     const Value hidden = b_.node(block.activation.op->name, {up}, block.activation.attrs);
     const Value down = linear(hidden, at + ".mlp.down", side_.inner, side_.width);
-    return norm(ops::add(b_, down, x1), at + ".norm");
+    return after(ops::add(b_, down, x1), mlp_norm);
   }
 
   Rewrite& r_;

@@ -79,9 +79,9 @@ void fish_mask(Rewrite& r, const Json& config) {
   fisher.samples = config.at("num_samples").get<int64_t>();
   const auto& type = config.at("sample_type").get_ref<const std::string&>();
   if (type != "label" && type != "expect") {
-    throw UsageError("fish_mask: sample_type should be label or expect but is '{}'", type);
+    throw UsageError("sample_type should be label or expect but is '{}'", type);
   }
-  if (fisher.samples < 1) throw UsageError("fish_mask: num_samples should be positive");
+  if (fisher.samples < 1) throw UsageError("num_samples should be positive");
   fisher.expected = type == "expect";
   fisher.start = [chosen, k](const std::map<std::string, Tensor>& information, ParamStore& store) {
     store.set(kIndex, largest(chosen, k, [&](const Chosen& c, int64_t i) {
@@ -101,7 +101,7 @@ struct Gates {
       : lower(config.at("concrete_lower").get<double>()),
         upper(config.at("concrete_upper").get<double>()) {
     if (!(lower < 0 && upper > 1)) {
-      throw UsageError("diff_pruning: concrete_lower must be below 0 and concrete_upper above 1");
+      throw UsageError("concrete_lower must be below 0 and concrete_upper above 1");
     }
   }
   // P(gate != 0) = sigmoid(alpha - log(-lower / upper)), summed.
@@ -172,8 +172,7 @@ void diff_pruning(Rewrite& r, const Json& config) {
   const std::vector<Chosen> chosen = choose(r, config);
   const auto& stage = config.at("stage").get_ref<const std::string&>();
   if (stage == "gates") return learn_gates(r, chosen, config);
-  if (stage != "sparse")
-    throw UsageError("diff_pruning: stage should be gates or sparse but is '{}'", stage);
+  if (stage != "sparse") throw UsageError("stage should be gates or sparse but is '{}'", stage);
   const int64_t k = kept(chosen, config.at("target_sparsity").get<double>(), "target_sparsity");
   add_sparse_delta(r, chosen, k);
   r.initialize([=, gates = Gates(config)](ParamStore& s) { start_sparse(chosen, k, gates, s); });

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
+#include <set>
 
 #include "tests/apps/program.h"
 
@@ -159,6 +161,50 @@ TEST_F(LanguageCli, CompareShowsGainAndForgetting) {
   EXPECT_TRUE(std::filesystem::exists(dir / "out/full/model.safetensors"));
   EXPECT_TRUE(std::filesystem::exists(dir / "out/lora/adapter_model.safetensors"));
   EXPECT_NE(read_file(dir / "out/report.html").find("lower is better"), std::string::npos);
+}
+
+// A LLaMA has no biases and no layer norms, and no head that training begins with.
+TEST_F(LanguageCli, CompareLeavesOutWhatDoesNotFit) {
+  begin();
+  ASSERT_EQ(graft(tune("start", "animals",
+                       "--from-scratch --method full --steps 2 --output " + (dir / "base")))
+                .status,
+            0);
+  const auto compare = [&](const std::string& rest, Streams streams) {
+    return graft("compare --steps 2 --batch 4 --train-size 8 --max-length 16 --task lm --train " +
+                     (dir / "food.txt") + " --model " + (dir / "base") + " --output " +
+                     (dir / "out") + " " + rest,
+                 streams);
+  };
+  const std::map<std::string, const char*> reasons = {
+      {"head", "finds nothing to train in a llama model"},
+      {"bitfit", "no biases"},
+      {"unipelt", "is a mean over all tokens"},
+      {"compacter", "phm_dim 4 must divide the width 32 and the bottleneck 1"},
+      {"compacter++", "phm_dim 4 must divide the width 32 and the bottleneck 1"},
+      {"lst", "lst on a llama model: 'model.layers.0.self_attn.q_proj' reads the result of"}};
+  const Result r = compare("--json --methods all", Streams::out);
+  ASSERT_EQ(r.status, 0) << r.output;
+  const Json j = r.json();
+  std::set<std::string> known;
+  for (const Json& row : j.at("rows")) known.insert(row.at("method"));
+  EXPECT_TRUE(known.contains("lora") && known.contains("diff_pruning"));
+  const std::string page = read_file(dir / "out/report.html");
+  for (const Json& m : j.at("left_out")) {
+    const auto name = m.at("method").get<std::string>();
+    EXPECT_TRUE(known.insert(name).second) << name << " is trained, too";
+    ASSERT_TRUE(reasons.contains(name)) << m;
+    EXPECT_NE(m.at("reason").get<std::string>().find(reasons.at(name)), std::string::npos) << m;
+    EXPECT_NE(page.find("<li><b>" + name), std::string::npos) << name;
+  }
+  EXPECT_EQ(j.at("left_out").size(), reasons.size());
+  EXPECT_EQ(known.size(), graft("methods --json", Streams::out).json().at("methods").size());
+
+  const Result named = compare("--methods lora,bitfit", Streams::both);
+  EXPECT_EQ(named.status, 2);
+  EXPECT_NE(named.output.find("no biases"), std::string::npos) << named.output;
+  const Result both = compare("--methods bitfit,all", Streams::both);
+  EXPECT_EQ(both.status, 2) << "a method that is named has to fit";
 }
 
 // Prompts and completions, in columns of any name.

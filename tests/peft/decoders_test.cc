@@ -64,6 +64,16 @@ TEST(Decoders, TargetsFollowRoles) {
        "layers.0.",
        "ia3",
        {"mlp.down_proj.ia3_l", "self_attn.k_proj.ia3_l", "self_attn.v_proj.ia3_l"}},
+      // A norm behind the sublayer does not hide which one it is.
+      {"gemma2",
+       "layers.0.",
+       "houlsby",
+       {"mlp.adapters.default.adapter_down.0.bias", "mlp.adapters.default.adapter_down.0.weight",
+        "mlp.adapters.default.adapter_up.bias", "mlp.adapters.default.adapter_up.weight",
+        "self_attn.adapters.default.adapter_down.0.bias",
+        "self_attn.adapters.default.adapter_down.0.weight",
+        "self_attn.adapters.default.adapter_up.bias",
+        "self_attn.adapters.default.adapter_up.weight"}},
   };
   for (const Case& c : cases) {
     const peft::Adapted a = adapted(model(c.model), c.method, Json::object());

@@ -1,0 +1,180 @@
+// What the command line says from shapes alone: plans and benches of every kind of model and task.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "tests/apps/program.h"
+
+namespace graft::testing {
+namespace {
+
+TEST(ShapeCli, EveryMethodIsPlannedAndDrawnFromShapes) {
+  const TemporaryFolder dir;
+  const std::string model = " --model " + minilm_folder() + "/config.json --batch 2 --length 8";
+  const Json methods = graft("methods --json", Streams::out).json().at("methods");
+  for (const Json& m : methods) {
+    const auto name = m.at("name").get<std::string>();
+    const Result plan = graft("plan --json --method " + name + model);
+    EXPECT_EQ(plan.status, 0) << name << plan.output;
+    const Result drawn =
+        graft("graph --json --backward --output " + (dir / "g.dot") + " --method " + name + model);
+    ASSERT_EQ(drawn.status, 0) << name << drawn.output;
+    EXPECT_GT(drawn.json().at("backward").get<int64_t>(), 0) << name;
+  }
+}
+
+TEST(ShapeCli, PlanCountsWithoutWeights) {
+  const Json j =
+      graft("plan --json --set r=4 --model " + minilm_folder() + "/config.json", Streams::out)
+          .json();
+  EXPECT_EQ(j.at("trainable_parameters"), 6 * 2 * 4 * (384 + 384));
+  size_t sum = 0;
+  for (const auto& [name, bytes] : j.at("parts").items()) sum += bytes.get<size_t>();
+  EXPECT_LE(sum, j.at("peak_bytes").get<size_t>());
+  EXPECT_GT(j.at("flops_per_step").get<double>(), 8e10);
+}
+
+TEST(ShapeCli, BenchRunsAsPlanned) {
+  const Json j = graft("bench --json --method houlsby --batch 4 --length 16 --steps 2 --model " +
+                           minilm_folder() + "/config.json",
+                       Streams::out)
+                     .json();
+  EXPECT_EQ(j.at("peak_bytes"), j.at("planned_peak_bytes"));
+  EXPECT_LE(j.at("seconds_per_step_min").get<double>(), j.at("seconds_per_step").get<double>());
+}
+
+// Configurations of 24 channels, 96 tokens and 3 classes.
+const std::map<std::string, Json>& models() {
+  static const Json text = {{"hidden_size", 24},      {"intermediate_size", 48},
+                            {"num_hidden_layers", 2}, {"num_attention_heads", 4},
+                            {"vocab_size", 96},       {"max_position_embeddings", 64},
+                            {"type_vocab_size", 2},   {"num_labels", 3}};
+  auto with = [](Json j, const Json& more) {
+    j.update(more);
+    return j;
+  };
+  static const std::map<std::string, Json> all = {
+      {"encoder", with(text, {{"model_type", "bert"}})},
+      {"decoder", with(text, {{"model_type", "llama"}})},
+      {"classifying decoder", with(text, {{"model_type", "llama"},
+                                          {"architectures", {"LlamaForSequenceClassification"}}})},
+      {"encoder-decoder", with(text, {{"model_type", "t5"}, {"d_kv", 6}, {"d_ff", 48}})},
+      {"encoder of two",
+       with(text, {{"model_type", "t5"}, {"d_ff", 48}, {"architectures", {"T5EncoderModel"}}})},
+      {"picture", with(text, {{"model_type", "vit"}, {"image_size", 16}, {"patch_size", 4}})},
+  };
+  return all;
+}
+
+// Which head a model is trained under, by default and where another is asked for.
+struct Head {
+  const char *model, *options, *kind;
+  int64_t length, target_length;
+  int64_t trained;  // numbers of the head, where it is new to the model
+};
+
+TEST(ShapeCli, EveryKindOfModelIsPlannedAndTimedUnderItsHead) {
+  const Head heads[] = {
+      {"encoder", "", "classification", 64, 0, 3 * 25},
+      {"encoder", "--labels 5 --length 7", "classification", 7, 0, 5 * 25},
+      {"encoder", "--task-kind regression", "regression", 64, 0, 25},
+      {"decoder", "--length 9", "language", 9, 0, 0},
+      {"decoder", "--task-kind classification --labels 2", "classification", 64, 0, 2 * 24},
+      {"classifying decoder", "", "classification", 64, 0, 3 * 24},
+      {"classifying decoder", "--task-kind language", "language", 64, 0, 0},
+      {"encoder-decoder", "--length 9", "language", 9, 9, 0},
+      {"encoder-decoder", "--length 9 --target-length 3", "language", 9, 3, 0},
+      {"encoder-decoder", "--task-kind regression", "regression", 64, 0, 25},
+      {"encoder of two", "", "classification", 64, 0, 3 * 25},
+      {"picture", "", "classification", 17, 0, 3 * 25},
+      {"picture", "--task-kind regression", "regression", 17, 0, 25},
+  };
+  const TemporaryFolder dir;
+  for (const Head& h : heads) {
+    SCOPED_TRACE(fmt::format("{} {}", h.model, h.options));
+    write_json_file(dir / "config.json", models().at(h.model));
+    const std::string options =
+        fmt::format(" --json --batch 2 {} --model {}/config.json", h.options, dir.path());
+    if (h.trained > 0) {
+      const Json plan = graft("plan --method head" + options, Streams::out).json();
+      EXPECT_EQ(plan.at("adapter_bytes"), 4 * h.trained);
+      EXPECT_EQ(plan.at("trainable_parameters"), 0);
+    }
+    const Result timed = graft("bench --steps 2 --method lora" + options, Streams::out);
+    ASSERT_EQ(timed.status, 0) << timed.output;
+    const Json j = timed.json();
+    EXPECT_EQ(j.at("task_kind"), h.kind);
+    EXPECT_EQ(j.at("length"), h.length);
+    EXPECT_EQ(j.at("target_length"), h.target_length);
+    EXPECT_EQ(j.at("peak_bytes"), j.at("planned_peak_bytes"));
+    const Result drawn = graft("graph --json --backward --method lora --output " + (dir / "g.txt") +
+                               " --task-kind " + h.kind + " --model " + (dir / "config.json"));
+    EXPECT_EQ(drawn.status, 0) << drawn.output;
+  }
+}
+
+// Totals that are known, and a plan that takes no more than the shapes do.
+TEST(ShapeCli, LargeModelsAreCountedWithoutWeights) {
+  const Json llama = {
+      {"model_type", "llama"},          {"vocab_size", 32000},     {"hidden_size", 4096},
+      {"intermediate_size", 11008},     {"num_hidden_layers", 32}, {"num_attention_heads", 32},
+      {"max_position_embeddings", 4096}};
+  Json larger = llama;
+  larger.update({{"hidden_size", 8192},
+                 {"intermediate_size", 28672},
+                 {"num_hidden_layers", 80},
+                 {"num_attention_heads", 64},
+                 {"num_key_value_heads", 8}});
+  const struct {
+    Json config;
+    int64_t total, trainable;  // LoRA of rank 8 on queries and values
+  } models[] = {
+      {llama, 6738415616, 32 * 2 * 8 * 2 * 4096},
+      {larger, 68976648192, 80 * 8 * (2 * 8192 + 8192 + 1024)},
+      {{{"model_type", "t5"},
+        {"vocab_size", 32128},
+        {"d_model", 1024},
+        {"d_kv", 128},
+        {"d_ff", 65536},
+        {"num_layers", 24},
+        {"num_heads", 128}},
+       11307321344,
+       20054016},
+      {{{"model_type", "gpt2"},
+        {"vocab_size", 50257},
+        {"n_embd", 768},
+        {"n_layer", 12},
+        {"n_head", 12},
+        {"n_positions", 1024}},
+       124439808,
+       12 * 8 * (768 + 3 * 768)},
+  };
+  const TemporaryFolder dir;
+  for (const auto& m : models) {
+    write_json_file(dir / "config.json", m.config);
+    const Json j =
+        graft("plan --json --batch 4 --length 128 --model " + (dir / "config.json"), Streams::out)
+            .json();
+    EXPECT_EQ(j.at("total_parameters"), m.total);
+    EXPECT_EQ(j.at("trainable_parameters"), m.trainable);
+    EXPECT_EQ(j.at("parts").at("weights"), 4 * m.total);
+  }
+}
+
+// A vocabulary's logits are never held whole: more tokens in it cost no activations.
+TEST(ShapeCli, TheLanguageHeadIsPlannedInChunks) {
+  const TemporaryFolder dir;
+  auto beside_weights = [&](int64_t vocabulary) {
+    Json config = models().at("decoder");
+    config["vocab_size"] = vocabulary;
+    write_json_file(dir / "config.json", config);
+    const Json parts =
+        graft("plan --json --model " + (dir / "config.json"), Streams::out).json().at("parts");
+    return parts.at("kept_activations").get<int64_t>() + parts.at("workspace").get<int64_t>();
+  };
+  const int64_t logits = int64_t{4} * 32 * 64 * 50000;
+  EXPECT_LT(beside_weights(100000) - beside_weights(50000), logits / 100);
+}
+
+}  // namespace
+}  // namespace graft::testing

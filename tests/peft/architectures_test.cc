@@ -1,0 +1,229 @@
+// Every method on every architecture: it applies and keeps its promises, or it refuses as listed.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "autograd/compile.h"
+#include "autograd/evaluate.h"
+#include "autograd/executor.h"
+#include "autograd/passes/fold.h"
+#include "core/error.h"
+#include "models/batch.h"
+#include "models/family.h"
+#include "tests/support/golden.h"
+#include "tests/support/peft_case.h"
+#include "train/step.h"
+
+namespace graft::testing {
+namespace {
+
+constexpr int64_t kBatch = 2, kLength = 8, kSteps = 10;
+
+using Models = std::vector<std::string>;  // of the golden data
+
+Models operator+(Models a, const Models& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// Query, key and value come out of one product.
+const Models kFused = {"gpt2", "gpt2_scaled", "gpt_neox", "gpt_neox_serial"};
+const Models kWriters =
+    kFused + Models{"llama", "llama_tied", "llama_bias", "qwen2",    "qwen3", "mistral",
+                    "gemma", "gemma2",     "t5",         "t5_gated", "opt",   "opt_post"};
+const Models kRootMeanSquare = {"llama", "llama_tied", "llama_bias", "llama_cls", "qwen2",
+                                "qwen3", "mistral",    "gemma",      "t5",        "t5_gated"};
+
+struct Refusal {
+  std::string method;
+  Models models;
+  const char* message;  // contains the site, where there is one
+};
+
+// What each method misses.
+const std::vector<Refusal>& refusals() {
+  static const std::vector<Refusal> table = {
+      // Language is modelled without a new head.
+      {"head", kWriters, "finds nothing to train"},
+      {"bitfit",
+       {"llama", "llama_tied", "llama_cls", "qwen3", "mistral", "gemma", "gemma2", "t5",
+        "t5_gated"},
+       "the model has no biases to train"},
+      {"unipelt", kWriters + Models{"llama_cls"}, "is a mean over all tokens"},
+      {"prompt_tuning", {"vit_cls"}, "the model reads no tokens"},
+      {"lst", kFused, "is not a linear layer of its own"},
+      {"lst", kRootMeanSquare, "reads the result of rms_norm"},
+      {"lst", {"gemma2"}, "post_attention_layernorm' is not a linear layer"},
+  };
+  return table;
+}
+
+const char* refusal_of(const std::string& method, const std::string& model) {
+  for (const Refusal& r : refusals()) {
+    if (r.method == method && std::ranges::find(r.models, model) != r.models.end())
+      return r.message;
+  }
+  return nullptr;
+}
+
+// A small model under the head that it is trained with, and a method on it.
+class Pair {
+ public:
+  Pair(const std::string& model, const peft::Method& method)
+      : config_(load_config(golden_dir() + "/models/" + model)),
+        kind_(usual_task(config_)),
+        method_(method),
+        settings_(training_config(config_, method, small_settings(std::string(method.name)), kSteps,
+                                  kind_)),
+        front_{peft::virtual_tokens(method, settings_), peft::position_shift(method, settings_)},
+        base_(build_model(config_, {.batch = kBatch,
+                                    .length = kLength + front_.virtual_tokens,
+                                    .target_length = kLength,
+                                    .head = training_head(config_, kind_)})) {}
+
+  // Throws UsageError where the method does not fit.
+  void apply() {
+    adapted_ = adapt(false);
+    if (peft::trainable_count(adapted_.graph) == 0)
+      throw UsageError("{} finds nothing to train in a {} model", method_.name, config_.model_type);
+    fill_store(adapted_, config_.folder, store_);
+    for (const Param& p : adapted_.graph.params()) {
+      if (p.trainable) store_.own(p.name);
+    }
+  }
+
+  void expect_identity() const {
+    EXPECT_EQ(mismatch(logits(adapted_.graph, store_), logits(base_, store_), 1e-5, 3e-5), "");
+  }
+
+  void expect_merging(bool merges) {
+    ParamStore moved = store_;
+    disturb(adapted_.graph, moved, 0.05F);
+    if (!merges) {
+      EXPECT_THROW(fold_parameters(adapted_.graph, moved), GraphError);
+      return;
+    }
+    const Folded merged = fold_parameters(adapted_.graph, moved);
+    EXPECT_EQ(
+        mismatch(logits(merged.graph, merged.params), logits(adapted_.graph, moved), 1e-4, 1e-4),
+        "");
+    EXPECT_EQ(merged.graph.nodes().size(), base_.nodes().size());
+  }
+
+  // A batch seen over and over.
+  void expect_training() {
+    const peft::Adapted training = adapt(true);
+    const MicroBatch whole{training, 1};
+    const auto program = compile(training_step(
+        {&whole, 1}, kind_, {.steps = kSteps, .weight_decay = 0}, method_.learning_rate));
+    store_.initialize(program->graph, 3);
+    std::map<std::string, Tensor> before;
+    for (const Param& p : adapted_.graph.params()) before[p.name] = store_.get(p.name).clone();
+    Executor e(program, store_);
+    for (const auto& [name, t] : inputs_of(program->graph)) e.set_input(name, t);
+    std::vector<float> losses;
+    for (int64_t step = 0; step < kSteps; ++step) {
+      if (e.has_input("rng")) e.input("rng").data<int64_t>()[1] = step;
+      e.run();
+      losses.push_back(e.output("loss").data<float>()[0]);
+    }
+    EXPECT_LT(losses.back(), losses.front());
+    for (const Param& p : adapted_.graph.params()) {
+      const Tensor &was = before.at(p.name), &is = store_.get(p.name);
+      EXPECT_EQ(std::memcmp(was.bytes(), is.bytes(), was.size_bytes()) != 0, p.trainable) << p.name;
+    }
+  }
+
+  const std::string& model_type() const { return config_.model_type; }
+
+ private:
+  peft::Adapted adapt(bool training) const {
+    return peft::apply(base_, method_, settings_,
+                       {.model = config_.model_type, .training = training});
+  }
+
+  Tensor logits(const Graph& graph, const ParamStore& store) const {
+    return evaluate(graph, inputs_of(graph), store).outputs.at("logits");
+  }
+
+  // Rows of different lengths, each of its own tokens.
+  Inputs inputs_of(const Graph& graph) const {
+    Inputs inputs;
+    for (const std::string& name : graph.input_names()) {
+      const Type& type = graph.type(graph.input(name));
+      Tensor& t = inputs[name] = Tensor(type.dtype, type.shape);
+      if (t.dtype() == DType::f32) {
+        t = draw(Init::uniform(0, 1), type, 7, name);
+      } else if (name == "labels") {
+        for (int64_t i = 0; i < t.elements(); ++i) t.data<int64_t>()[i] = i % 3;
+      }
+    }
+    if (config_.family->kind == Family::Kind::image) return inputs;
+    const std::vector<int64_t> ids = {2, 11, 12, 13, 14, 15, 16, 3, 21, 22, 23, 24, 25};
+    const std::span<const int64_t> all = ids, first = all.first(8), second = all.subspan(8);
+    const TokenRow rows[] = {{first, {}, first}, {second, {}, second}};
+    fill_inputs(config_, rows, kLength, front_, [&](const std::string& name) {
+      return inputs.contains(name) ? &inputs.at(name) : nullptr;
+    });
+    return inputs;
+  }
+
+  ModelConfig config_;
+  TaskKind kind_;
+  const peft::Method& method_;
+  Json settings_;
+  InFront front_;
+  Graph base_;
+  peft::Adapted adapted_;
+  ParamStore store_;
+};
+
+std::vector<std::string> names_of_models() {
+  std::vector<std::string> names;
+  const Json index = parse_json_file(golden_dir() + "/models/index.json");
+  for (const Json& m : index.at("models")) names.push_back(m.at("name"));
+  EXPECT_FALSE(names.empty());
+  return names;
+}
+
+class Architectures : public ::testing::TestWithParam<const peft::Method*> {};
+
+TEST_P(Architectures, TakeTheMethodOrAreListed) {
+  const std::string method(GetParam()->name);
+  for (const std::string& model : names_of_models()) {
+    SCOPED_TRACE(method + " on " + model);
+    Pair pair(model, *GetParam());
+    const char* const refused = refusal_of(method, model);
+    try {
+      pair.apply();
+    } catch (const UsageError& e) {
+      EXPECT_NE(std::string(e.what()).find(refused == nullptr ? "?" : refused), std::string::npos)
+          << e.what();
+      EXPECT_NE(std::string(e.what()).find(pair.model_type() + " model"), std::string::npos)
+          << e.what();
+      continue;
+    }
+    EXPECT_EQ(refused, nullptr) << "is listed";
+    if (promises().at(method).identity) pair.expect_identity();
+    pair.expect_merging(promises().at(method).merges);
+    pair.expect_training();
+  }
+}
+
+std::vector<const peft::Method*> all_methods() {
+  std::vector<const peft::Method*> all;
+  for (const peft::Method& m : peft::all_methods()) all.push_back(&m);
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Peft, Architectures, ::testing::ValuesIn(all_methods()),
+                         [](const auto& row) {
+                           std::string name(row.param->name);
+                           std::ranges::replace(name, '+', 'p');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace graft::testing
