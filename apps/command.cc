@@ -119,6 +119,14 @@ void add_chat_template_option(CLI::App& command, std::string& name) {
                                  fmt::join(chat_template_names(), ", ")));
 }
 
+void add_recompute_option(CLI::App& command, std::string& recompute) {
+  command
+      .add_option("--recompute", recompute,
+                  "what backward computes again instead of keeping it: none, or cheap (default): "
+                  "all but products and attention; results are the same to the bit")
+      ->check(CLI::IsMember({"none", "cheap"}));
+}
+
 void add_recipe_options(CLI::App& command, TrainOptions& o) {
   command.add_option("--steps", o.steps, "optimizer steps")->check(CLI::PositiveNumber);
   command.add_option("--batch", o.batch, "rows per step")->check(CLI::PositiveNumber);

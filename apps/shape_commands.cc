@@ -111,15 +111,17 @@ void run_plan(const Plan& o) {
                 {"parts", bytes},
                 {"minimum_budget_bytes", program.peak_bytes()},
                 {"flops_per_step", program.flops},
-                {"recompute_flops_per_step", 0}});
+                {"recompute", o.recompute},
+                {"recompute_flops_per_step", program.recompute_flops}});
     return;
   }
   std::cout << fmt::format(
-      "{} on {}, {}: {} of {} parameters train ({:.3f} %)\nbatch {}: {:.2f} GFLOP a step, "
-      "{:.1f} MB at its peak\n",
+      "{} on {}, {}: {} of {} parameters train ({:.3f} %)\nbatch {}: {:.2f} GFLOP a step, {:.2f} % "
+      "of it computed again, {:.1f} MB at its peak\n",
       s.method->name, o.model, name_of(s.kind), trainable, total,
       100 * static_cast<double>(trainable) / static_cast<double>(total), batch_text(o.batch, s),
-      program.flops / 1e9, static_cast<double>(program.peak_bytes()) / 1e6);
+      program.flops / 1e9, 100 * program.recompute_flops / program.flops,
+      static_cast<double>(program.peak_bytes()) / 1e6);
   for (const auto& [name, n] : named) {
     std::cout << fmt::format("  {:17} {:10.2f} MB\n", name, static_cast<double>(n) / 1e6);
   }

@@ -65,6 +65,7 @@ void add_step_options(CLI::App& command, StepCommand& o) {
       .add_option("--target-length", o.target_length,
                   "tokens per row that a decoder with an encoder says (default: --length)")
       ->check(CLI::PositiveNumber);
+  add_recompute_option(command, o.recompute);
 }
 
 PlannedStep plan_step(const StepCommand& o, StartWeights start) {
@@ -95,7 +96,8 @@ PlannedStep plan_step(const StepCommand& o, StartWeights start) {
   s.outputs = base.type(base.output("logits")).shape[-1];
   s.adapted = peft::apply(base, *s.method, config, {.model = s.model.model_type, .training = true});
   const MicroBatch whole{s.adapted, 1};
-  s.program = compile(training_step({&whole, 1}, s.kind, {}, s.method->learning_rate));
+  s.program = compile(training_step({&whole, 1}, s.kind, {}, s.method->learning_rate),
+                      PlanOptions{.recompute = recompute_named(o.recompute)});
   return s;
 }
 

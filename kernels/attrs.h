@@ -164,10 +164,9 @@ struct FusedLinearAttrs {
   bool backward = false;
   double scale = 1;
   std::string activation = "";  // relu, gelu_erf, gelu_tanh, silu, tanh; empty: none
-  bool keep_pre = false;        // output 1 is what enters the activation
   int64_t features() const { return backward ? out : in; }  // of x
   int64_t columns() const { return backward ? in : out; }   // of the result
-  GRAFT_FIELDS(out, in, backward, scale, activation, keep_pre)
+  GRAFT_FIELDS(out, in, backward, scale, activation)
 };
 struct MatmulAttrs {
   bool tx = false, ty = false;

@@ -128,7 +128,8 @@ std::shared_ptr<const Program> Trainer::plan_step(const Json& config, BatchShape
     parts.push_back({peft::apply(base_graph(part), method_, config, {.training = true}),
                      static_cast<double>(rows) / static_cast<double>(shape.rows)});
   }
-  return compile(training_step(parts, task_.trained_as(), options_, options_.lr), store_);
+  return compile(training_step(parts, task_.trained_as(), options_, options_.lr), store_,
+                 {.recompute = options_.recompute});
 }
 
 // The stages of the run and a plan for each shape of their batches: memory is known before the

@@ -118,7 +118,7 @@ std::vector<Type> infer_fused_linear(const InferCall& c) {  // x, w, bias?, base
   const Type y{c.dtype(0), c.shape(0).with(-1, a.columns())};
   if (c.has(2)) c.expect(c.in(2) == Type{c.dtype(0), {a.columns()}}, "bias must be [columns]");
   if (c.has(3)) c.expect(c.in(3) == y, "base must have the shape of the result");
-  return {y, a.keep_pre ? y : Type{c.dtype(0), {0}}};
+  return {y};
 }
 double fused_linear_flops(std::span<const Type> in, std::span<const Type>, const Attrs& attrs) {
   const auto& a = attrs.as<FusedLinearAttrs>();

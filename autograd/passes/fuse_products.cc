@@ -186,12 +186,11 @@ class FuseProducts {
   void take_activation(int32_t node, const Node& n) {
     const Value pre = n.inputs[0];
     auto p = product_at(pre);
-    if (!p || !p->attrs.activation.empty()) return;
+    // What enters it is kept where backward reads it; then the activation is computed again there,
+    // which it could not be inside the product.
+    if (!p || !p->attrs.activation.empty() || !read_once(pre)) return;
     p->attrs.activation = n.op->name;
-    p->attrs.keep_pre = !read_once(pre);
-    const Value y = build(*p);
-    replace(node, y);
-    if (p->attrs.keep_pre) b_.replace_uses(pre, {y.node, 1});
+    replace(node, build(*p));
   }
 
   Builder b_;

@@ -33,9 +33,8 @@ const float* ElementOf(const GemmOperand& x, int64_t i, int64_t j) {
 void FinishTile(const GemmKernels& f, const GemmArgs& g, int64_t i, int64_t j, int64_t rows,
                 int64_t columns) {
   GemmEpilogue e = g.epilogue;
-  if (e.bias == nullptr && e.activation == Activation::none && e.pre == nullptr) return;
+  if (e.bias == nullptr && e.activation == Activation::none) return;
   if (e.bias != nullptr) e.bias += j;
-  if (e.pre != nullptr) e.pre += i * g.ldc + j;
   f.epilogue(e, g.c + i * g.ldc + j, g.ldc, rows, columns);
 }
 
@@ -405,7 +404,6 @@ void BatchedGemm(const GemmArgs& args, const GemmBatch& batch, void* workspace,
         g.b.data += item * batch.b_stride;
         g.c += item * batch.c_stride;
         if (g.base != nullptr) g.base += item * batch.c_stride;
-        if (g.epilogue.pre != nullptr) g.epilogue.pre += item * batch.c_stride;
         RunCell(f, g, plan, u % cells, scratch + static_cast<size_t>(t) * plan.thread_floats);
       }
     }

@@ -57,7 +57,6 @@ enum class Activation : uint8_t { none, relu, gelu_erf, gelu_tanh, silu, tanh };
 struct GemmEpilogue {
   const float* bias = nullptr;  // [n], added to every row
   Activation activation = Activation::none;
-  float* pre = nullptr;  // if given: what enters the activation, laid out as C
 };
 
 // C [m, n] = alpha A [m, k] B [k, n] (+ base). C may overlap neither A nor B.

@@ -27,19 +27,16 @@ HWY_INLINE void EpilogueRows(const GemmEpilogue& e, float* c, int64_t ldc, int64
   const auto n = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t i = 0; i < rows; ++i) {
     float* row = c + i * ldc;
-    float* pre = e.pre == nullptr ? nullptr : e.pre + i * ldc;
     int64_t j = 0;
     for (; j + n <= columns; j += n) {
       auto v = hn::LoadU(d, row + j);
       if (e.bias != nullptr) v = hn::Add(v, hn::LoadU(d, e.bias + j));
-      if (pre != nullptr) hn::StoreU(v, d, pre + j);
       hn::StoreU(op(d, v), d, row + j);
     }
     if (j < columns) {
       const auto mask = hn::FirstN(d, static_cast<size_t>(columns - j));
       auto v = LoadMasked(d, mask, row + j);
       if (e.bias != nullptr) v = hn::Add(v, LoadMasked(d, mask, e.bias + j));
-      if (pre != nullptr) StoreMasked(v, mask, d, pre + j);
       StoreMasked(op(d, v), mask, d, row + j);
     }
   }

@@ -135,7 +135,6 @@ void FusedLinear(const KernelCall& c) {
   if (c.has(2)) args.epilogue.bias = c.in(2).as<float>();
   if (c.has(3)) args.base = c.in(3).as<float>();
   args.epilogue.activation = ActivationOf(a.activation);
-  if (a.keep_pre) args.epilogue.pre = c.out(1).as<float>();
   Gemm(args, c.workspace, c.workspace_bytes);
 }
 

@@ -100,7 +100,6 @@ void FusedLinear(const KernelCall& c) {
     double v = a.scale * y[static_cast<size_t>(i)];
     if (c.has(2)) v += c.in(2).as<double>()[i % n];
     if (c.has(3)) v += c.in(3).as<double>()[i];
-    if (a.keep_pre) c.out(1).as<double>()[i] = v;
     c.out().as<double>()[i] = Activate(a.activation, v);
   }
 }

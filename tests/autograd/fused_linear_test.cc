@@ -45,8 +45,8 @@ const OpCase kOpCases[] = {
     {{2, 3, 24}, {.out = 70, .in = 24, .scale = -0.5}, true, true},
     {{37, 64}, {.out = 64, .in = 20, .backward = true, .scale = 3}, false, true},
     {{4, 5, 18}, {.out = 18, .in = 96, .backward = true}, false, false},
-    {{70, 96}, {.out = 100, .in = 96, .activation = "gelu_erf", .keep_pre = true}, true, false},
-    {{3, 50}, {.out = 40, .in = 50, .activation = "gelu_tanh", .keep_pre = true}, true, true},
+    {{70, 96}, {.out = 100, .in = 96, .activation = "gelu_erf"}, true, false},
+    {{3, 50}, {.out = 40, .in = 50, .activation = "gelu_tanh"}, true, true},
     {{3, 50}, {.out = 40, .in = 50, .activation = "relu"}, true, true},
     {{9, 20}, {.out = 21, .in = 20, .activation = "silu"}, false, true},
     {{9, 20}, {.out = 21, .in = 20, .activation = "tanh"}, true, false},
@@ -57,7 +57,7 @@ const OpCase kOpCases[] = {
     {{1, 300}, {.out = 700, .in = 300}, true, true},
 };
 
-Value plain(Builder& b, const OpCase& c, Value x, Value w, Value bias, Value base, Value* pre) {
+Value plain(Builder& b, const OpCase& c, Value x, Value w, Value bias, Value base) {
   const Shape s = b.shape(x);
   Value y = c.attrs.backward
                 ? ops::reshape(b,
@@ -68,7 +68,6 @@ Value plain(Builder& b, const OpCase& c, Value x, Value w, Value bias, Value bas
   y = ops::scale(b, y, c.attrs.scale);
   if (c.bias) y = ops::add(b, y, bias);
   if (c.base) y = ops::add(b, y, base);
-  *pre = y;
   return c.attrs.activation.empty() ? y : b.node(c.attrs.activation, {y});
 }
 
@@ -81,17 +80,13 @@ TEST(FusedLinear, IsTheCompositionOfPlainOps) {
                 w = b.input("w", DType::f32, {c.attrs.out, c.attrs.in});
     const Value bias = b.input("bias", DType::f32, columns),
                 base = b.input("base", DType::f32, result);
-    Value pre;
-    b.output("plain", plain(b, c, x, w, bias, base, &pre));
-    if (c.attrs.keep_pre) b.output("plain pre", pre);
+    b.output("plain", plain(b, c, x, w, bias, base));
     for (const bool packed : {false, true}) {
       const Value y = b.node(
           "fused_linear",
           {x, packed ? b.node("pack", {w}) : w, c.bias ? bias : Value{}, c.base ? base : Value{}},
           Attrs::of(c.attrs));
-      const std::string name = packed ? "packed" : "stored";
-      b.output(name, y);
-      if (c.attrs.keep_pre) b.output(name + " pre", {y.node, 1});
+      b.output(packed ? "packed" : "stored", y);
     }
     const Inputs inputs{{"x", random(c.x, 1)},
                         {"w", random({c.attrs.out, c.attrs.in}, 2)},
@@ -105,18 +100,14 @@ TEST(FusedLinear, IsTheCompositionOfPlainOps) {
     const double k = static_cast<double>(c.attrs.features());
     const double rounding =
         1.13 * (k + 4) * std::sqrt(k) * std::fabs(c.attrs.scale) * 0x1p-23 + 2e-6;
-    for (const std::string suffix : {"", " pre"}) {
-      if (!ref.outputs.contains("plain" + suffix)) continue;
-      const Tensor& want = ref.outputs.at("plain" + suffix);
-      for (const char* form : {"stored", "packed"}) {
-        EXPECT_EQ(mismatch(ref.outputs.at(form + suffix), want, 1e-12, 1e-12), "") << form;
-        EXPECT_EQ(mismatch(cpu.outputs.at(form + suffix), want, 1e-6, rounding), "") << form;
-      }
-      // gemm.h promises equal bits except for thin products.
-      if (c.attrs.columns() > 16) {
-        EXPECT_TRUE(
-            same_bits(cpu.outputs.at("stored" + suffix), cpu.outputs.at("packed" + suffix)));
-      }
+    const Tensor& want = ref.outputs.at("plain");
+    for (const char* form : {"stored", "packed"}) {
+      EXPECT_EQ(mismatch(ref.outputs.at(form), want, 1e-12, 1e-12), "") << form;
+      EXPECT_EQ(mismatch(cpu.outputs.at(form), want, 1e-6, rounding), "") << form;
+    }
+    // gemm.h promises equal bits except for thin products.
+    if (c.attrs.columns() > 16) {
+      EXPECT_TRUE(same_bits(cpu.outputs.at("stored"), cpu.outputs.at("packed")));
     }
   }
 }
@@ -464,7 +455,7 @@ const std::vector<FuseCase>& fuse_cases() {
        {{"fused_linear", 1}},
        [](Builder& b, Value x, Value w, Value) { return ops::gelu_erf(b, linear(b, x, w)); }},
       {"activation with its gradient",
-       {{"fused_linear", 1}, {"gelu_erf_backward", 1}},
+       {{"linear", 1}, {"gelu_erf", 1}, {"gelu_erf_backward", 1}},
        [](Builder& b, Value x, Value w, Value y) {
          const Value u = linear(b, x, w);
          return ops::concat(b, {ops::gelu_erf(b, u), b.node("gelu_erf_backward", {y, u})}, 0);

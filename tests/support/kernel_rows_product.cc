@@ -96,53 +96,53 @@ Tensor packed(const Tensor& w, DType dtype) {
 }
 
 KernelRow fused_linear_row() {
-  return {.of_length =
-              [](int64_t n) {
-                std::vector<KernelCase> cases;
-                struct Variant {
-                  const char* name;
-                  FusedLinearAttrs a;
-                  bool bias, base;
-                };
-                for (const auto& [out, in] : {std::pair{n, int64_t{5}}, {int64_t{20}, n}}) {
-                  for (const Variant& v :
-                       {Variant{"plain", {}, false, false},
-                        {"bias", {}, true, false},
-                        {"base", {.scale = 0.7}, false, true},
-                        {"gradient", {.backward = true, .scale = -2}, false, false},
-                        {"gradient sum", {.backward = true}, false, true},
-                        {"relu", {.activation = "relu"}, true, true},
-                        {"gelu_erf", {.activation = "gelu_erf", .keep_pre = true}, true, false},
-                        {"gelu_tanh", {.activation = "gelu_tanh"}, true, false},
-                        {"silu", {.activation = "silu", .keep_pre = true}, true, true},
-                        {"tanh", {.activation = "tanh"}, false, false}}) {
-                    FusedLinearAttrs a = v.a;
-                    a.out = out, a.in = in;
-                    const Tensor w = floats({out, in}, 2);
-                    const std::pair<const char*, Tensor> forms[] = {
-                        {"", w},
-                        {", packed", packed(w, DType::f32)},
-                        {", packed in bf16", packed(w, DType::bf16)}};
-                    for (const auto& [form, weight] : forms) {
-                      for (const int64_t rows : {1, 3}) {
-                        KernelCase c{
-                            fmt::format("{}, {} rows, {} -> {}{}", v.name, rows, in, out, form),
-                            Attrs::of(a),
-                            {floats({rows, a.features()}), weight,
-                             v.bias ? floats({a.columns()}, 3) : Tensor(),
-                             v.base ? floats({rows, a.columns()}, 4) : Tensor()},
-                            product_of(a.features() + 4)};
-                        // Activations see the rounding of their argument, which the terms bound.
-                        c.tolerance.floor = a.activation.empty() ? 0 : 8 * 0x1p-23;
-                        cases.push_back(std::move(c));
-                      }
-                    }
+  return {
+      .of_length =
+          [](int64_t n) {
+            std::vector<KernelCase> cases;
+            struct Variant {
+              const char* name;
+              FusedLinearAttrs a;
+              bool bias, base;
+            };
+            for (const auto& [out, in] : {std::pair{n, int64_t{5}}, {int64_t{20}, n}}) {
+              for (const Variant& v : {Variant{"plain", {}, false, false},
+                                       {"bias", {}, true, false},
+                                       {"base", {.scale = 0.7}, false, true},
+                                       {"gradient", {.backward = true, .scale = -2}, false, false},
+                                       {"gradient sum", {.backward = true}, false, true},
+                                       {"relu", {.activation = "relu"}, true, true},
+                                       {"gelu_erf", {.activation = "gelu_erf"}, true, false},
+                                       {"gelu_tanh", {.activation = "gelu_tanh"}, true, false},
+                                       {"silu", {.activation = "silu"}, true, true},
+                                       {"tanh", {.activation = "tanh"}, false, false}}) {
+                FusedLinearAttrs a = v.a;
+                a.out = out, a.in = in;
+                const Tensor w = floats({out, in}, 2);
+                const std::pair<const char*, Tensor> forms[] = {
+                    {"", w},
+                    {", packed", packed(w, DType::f32)},
+                    {", packed in bf16", packed(w, DType::bf16)}};
+                for (const auto& [form, weight] : forms) {
+                  for (const int64_t rows : {1, 3}) {
+                    KernelCase c{
+                        fmt::format("{}, {} rows, {} -> {}{}", v.name, rows, in, out, form),
+                        Attrs::of(a),
+                        {floats({rows, a.features()}), weight,
+                         v.bias ? floats({a.columns()}, 3) : Tensor(),
+                         v.base ? floats({rows, a.columns()}, 4) : Tensor()},
+                        product_of(a.features() + 4)};
+                    // Activations see the rounding of their argument, which the terms bound.
+                    c.tolerance.floor = a.activation.empty() ? 0 : 8 * 0x1p-23;
+                    cases.push_back(std::move(c));
                   }
                 }
-                return cases;
-              },
-          .shortest = 1,
-          .wide = 1'001};
+              }
+            }
+            return cases;
+          },
+      .shortest = 1,
+      .wide = 1'001};
 }
 
 // Batch, queries, keys, query heads, key heads, channels.
