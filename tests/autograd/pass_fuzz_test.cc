@@ -178,13 +178,14 @@ TEST_F(PassFuzz, FoldedParameters) {
 TEST_F(PassFuzz, ExecutorEqualsEvaluator) {
   for_each_graph([&](const RandomGraph& g) {
     for (const Graph& graph : {g.step, common_subexpressions(g.step)}) {
-      for (bool in_place : {true, false}) {
+      for (const PlanOptions& options :
+           {PlanOptions{.recompute = Recompute::none}, PlanOptions{.recompute = Recompute::cheap},
+            PlanOptions{.recompute = Recompute::cheap, .in_place = false}}) {
         const Evaluation want = evaluate(graph, g.step_inputs, g.params);
         ParamStore store;
         for (const std::string& name : g.params.names())
           store.set(name, g.params.get(name).clone());
-        Executor executor(std::make_shared<const Program>(plan(graph, {.in_place = in_place})),
-                          store);
+        Executor executor(std::make_shared<const Program>(plan(graph, options)), store);
         executor.set_poison(true);
         for (const std::string& name : graph.input_names())
           executor.set_input(name, g.step_inputs.at(name));

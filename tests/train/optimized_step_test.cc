@@ -168,7 +168,8 @@ TEST(OptimizedStep, LoraLeavesNoSumsOrFactorsBetweenProducts) {
   const Graph fast = optimize(step.graph);
   EXPECT_GT(count(step.graph, "add"), 20);
   EXPECT_EQ(count(fast, "add"), 2) << to_text(fast);
-  EXPECT_EQ(count(fast, "gelu_erf"), 0);
+  // What enters an activation, backward reads as well.
+  EXPECT_EQ(count(fast, "gelu_erf"), count(step.graph, "gelu_erf"));
   for (const Node& n : fast.nodes()) {
     if (n.op->name == "scale") {
       EXPECT_LE(n.outputs[0].shape.elements(), 44 * 2);
