@@ -4,6 +4,8 @@
 
 #include "apps/step_command.h"
 #include "autograd/passes/fold.h"
+#include "autograd/plan/schedule_file.h"
+#include "core/atomic_file.h"
 #include "core/error.h"
 #include "models/model.h"
 #include "peft/method.h"
@@ -72,13 +74,23 @@ std::string batch_text(int64_t batch, const PlannedStep& s) {
 }
 
 struct Plan : StepCommand {
-  std::string budget;
+  std::string budget, schedule;
 };
+
+void write_schedule(const Plan& o, const PlannedStep& s) {
+  Json file = schedule_json(*s.program);
+  file["model"] = o.model;
+  file["method"] = s.method->name;
+  file["budget_bytes"] = parse_budget(o.budget);
+  file["recompute"] = o.recompute;
+  write_json_file(o.schedule, file);
+}
 
 void run_plan(const Plan& o) {
   const PlannedStep s = plan_step(o);
   const Program& program = *s.program;
   expect_budget(program, parse_budget(o.budget));
+  if (!o.schedule.empty()) write_schedule(o, s);
   int64_t total = 0;
   size_t adapter_bytes = 0;
   for (const Param& p : s.adapted.graph.params()) {
@@ -139,6 +151,8 @@ void add_shape_commands(CLI::App& app) {
       run_plan);
   add_step_options(*plan, *p);
   plan->add_option("--budget", p->budget, "bytes a step may take (480M), or auto: what is free");
+  plan->add_option("--schedule", p->schedule,
+                   "JSON file to write the whole step to: buffers, values, nodes, steps");
 }
 
 }  // namespace graft

@@ -67,6 +67,7 @@ class WeightPacker {
       if (!live_[static_cast<size_t>(w.value.node)]) continue;
       const std::vector<Use> uses = live_uses(w.value);
       const DType stored = stored_type(w);
+      b_.part = graph_.node(w.value.node).part;  // a transpose stands in the part that reads it
       if (pays(w.value, uses)) {
         const bool bf16 = stored == DType::bf16;
         const Value panels = b_.node("pack", {bf16 ? as_stored(w, stored) : w.value});
@@ -77,6 +78,7 @@ class WeightPacker {
         for (const Use& u : uses) look_up(u, table);
       }
     }
+    b_.part = 0;
     // Nothing may be left of a leaf in its old type, not even where no one reads it.
     for (size_t i = 0; i < live_.size(); ++i) {
       left_[i] = left_[i] && (live_[i] || graph_.nodes()[i].op->name == "input");
@@ -156,6 +158,7 @@ class WeightPacker {
   template <typename F>
   void replace(const Use& u, F make) {
     const Node& n = b_.graph().node(u.node);
+    const int32_t part = b_.part;
     b_.set_path(n.scope);
     b_.phase = n.phase;
     b_.part = n.part;
@@ -163,7 +166,7 @@ class WeightPacker {
     left_[static_cast<size_t>(u.node)] = false;
     b_.set_path("");
     b_.phase = Phase::forward;
-    b_.part = 0;
+    b_.part = part;
   }
 
   const Graph& graph_;

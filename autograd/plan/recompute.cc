@@ -78,7 +78,11 @@ class Keeper {
         }
       } else {
         for (const Value v : node(id).inputs) {
-          if (counts(v)) network_.add_edge(entry_of(v) + 1, kSink, FlowNetwork::kInfinite);
+          if (!counts(v)) continue;
+          network_.add_edge(entry_of(v) + 1, kSink, FlowNetwork::kInfinite);
+          // By then parameters may have changed that it would be computed from.
+          if (node(id).phase == Phase::update)
+            network_.add_edge(kSource, entry_of(v), FlowNetwork::kInfinite);
         }
       }
     }

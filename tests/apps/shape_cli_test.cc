@@ -4,6 +4,7 @@
 #include <map>
 
 #include "tests/apps/program.h"
+#include "tests/support/schedule_checker.h"
 
 namespace graft::testing {
 namespace {
@@ -174,6 +175,28 @@ TEST(ShapeCli, TheLanguageHeadIsPlannedInChunks) {
   };
   const int64_t logits = int64_t{4} * 32 * 64 * 50000;
   EXPECT_LT(beside_weights(100000) - beside_weights(50000), logits / 100);
+}
+
+// The schedule is the plan: the same bytes, and nothing else runs again than what is said.
+TEST(ShapeCli, PlanWritesTheWholeSchedule) {
+  const TemporaryFolder dir;
+  for (const char* recompute : {"none", "cheap"}) {
+    const std::string file = dir / (std::string(recompute) + ".json");
+    const Result r = graft(
+        fmt::format("plan --json --recompute {} --schedule {}", recompute, file) + minilm_option(),
+        Streams::out);
+    ASSERT_EQ(r.status, 0) << r.output;
+    const Json plan = r.json(), schedule = parse_json_file(file);
+    EXPECT_EQ(violation_of(schedule), "");
+    EXPECT_EQ(schedule.at("peak_bytes"), plan.at("peak_bytes"));
+    EXPECT_EQ(schedule.at("recompute_flops"), plan.at("recompute_flops_per_step"));
+    EXPECT_EQ(schedule.at("recompute"), recompute);
+    EXPECT_EQ(schedule.at("method"), "lora");
+  }
+  const auto bytes = [&](const char* name) {
+    return parse_json_file(dir / name).at("peak_bytes").get<size_t>();
+  };
+  EXPECT_LT(bytes("cheap.json"), bytes("none.json"));
 }
 
 }  // namespace

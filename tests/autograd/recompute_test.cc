@@ -82,7 +82,9 @@ struct Needs {
     }
     for (const int32_t id : order) {
       for (const Value v : graph.node(id).inputs) {
-        if (!forward.contains(id) && counts(v)) wanted.insert(v);
+        if (forward.contains(id) || !counts(v)) continue;
+        wanted.insert(v);
+        if (graph.node(id).phase == Phase::update) must.insert(v);
       }
     }
   }
@@ -98,7 +100,9 @@ struct Needs {
       const bool again = !n.op->costly && std::ranges::all_of(n.inputs, there);
       return known[v] = again;
     };
-    return std::ranges::all_of(wanted, there);
+    const bool musts =
+        std::ranges::all_of(must, [&](Value v) { return kept.contains(v) || pinned.contains(v); });
+    return musts && std::ranges::all_of(wanted, there);
   }
   size_t bytes(const std::set<Value>& values) const {
     size_t sum = 0;
@@ -113,6 +117,7 @@ struct Needs {
   std::vector<int32_t> order;
   std::set<int32_t> forward;
   std::set<Value> wanted, pinned;
+  std::set<Value> must;  // read by updates: not computed again from parameters that have changed
 };
 
 // What is read behind the first run of backward without having run again.
