@@ -38,7 +38,9 @@ TEST(Schedules, AreReplayed) {
         Json file;
         ASSERT_NO_THROW(file = schedule_of(model, method, recompute));
         EXPECT_EQ(violation_of(file), "");
-        if (recompute == Recompute::none) EXPECT_EQ(file.at("recompute_flops"), 0);
+        if (recompute == Recompute::none) {
+          EXPECT_EQ(file.at("recompute_flops"), 0);
+        }
       }
     }
   }
