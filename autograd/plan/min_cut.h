@@ -27,7 +27,7 @@ class FlowNetwork {
     int64_t left;  // capacity that is not used
   };
   bool find_levels(int32_t source, int32_t sink);
-  int64_t push(int32_t node, int32_t sink, int64_t limit);
+  int64_t push(int32_t source, int32_t sink, int64_t limit);
 
   std::vector<Edge> edges_;  // an edge and its reverse stand side by side
   std::vector<std::vector<int32_t>> edges_of_;
