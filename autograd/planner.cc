@@ -48,9 +48,6 @@ class Planner {
  private:
   const Node& node(int32_t id) const { return p_.graph.node(id); }
   int32_t end() const { return static_cast<int32_t>(runs_.size()); }
-  static bool in_arena(Program::Kind kind) {
-    return kind == Program::Kind::arena || kind == Program::Kind::workspace;
-  }
 
   // What is assigned to a parameter may be computed in the parameter's own bytes, and so may what
   // it is computed from in place. overwritable_input decides whether old bytes may go.
@@ -73,7 +70,9 @@ class Planner {
   // `held`: the lives of the value that it is made for.
   int32_t add_buffer(Program::Kind kind, size_t bytes, std::string name,
                      const std::vector<Life>& held) {
-    p_.buffers.push_back({kind, in_arena(kind) ? aligned(bytes) : bytes, 0, std::move(name)});
+    Program::Buffer& buffer =
+        p_.buffers.emplace_back(Program::Buffer{kind, bytes, 0, std::move(name)});
+    if (in_arena(buffer)) buffer.bytes = aligned(bytes);
     held_.push_back(held);
     return static_cast<int32_t>(p_.buffers.size()) - 1;
   }
@@ -147,7 +146,7 @@ class Planner {
     std::vector<std::vector<int32_t>> dying(runs_.size() + 1);
     for (size_t b = 0; b < p_.buffers.size(); ++b) {
       auto& held = held_[b];
-      if (!in_arena(p_.buffers[b].kind)) continue;
+      if (!in_arena(p_.buffers[b])) continue;
       std::ranges::sort(held, {}, &Life::first);
       // A life that begins where another ends goes on in the same bytes.
       int32_t last = held[0].last;

@@ -11,10 +11,6 @@ namespace {
 // The larger, the earlier a buffer is given its place.
 using Key = std::function<double(int32_t)>;
 
-bool in_arena(const Program::Buffer& b) {
-  return b.kind == Program::Kind::arena || b.kind == Program::Kind::workspace;
-}
-
 bool meet(const std::vector<Program::Life>& a, const std::vector<Program::Life>& b) {
   for (size_t i = 0, k = 0; i < a.size() && k < b.size();) {
     if (a[i].last < b[k].first) {
@@ -81,6 +77,10 @@ std::vector<size_t> offsets_in_order(const Program& p, const std::vector<int32_t
 }
 
 }  // namespace
+
+bool in_arena(const Program::Buffer& b) {
+  return b.kind == Program::Kind::arena || b.kind == Program::Kind::workspace;
+}
 
 // Buffers in several orders, each at the lowest place that is free while it is alive; the best
 // order wins.

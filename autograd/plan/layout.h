@@ -5,6 +5,9 @@
 
 namespace graft {
 
+// Whether a buffer comes and goes: what is given a place here.
+bool in_arena(const Program::Buffer& buffer);
+
 // Says when each buffer of the arena is alive, as the steps of the program have it, and gives it a
 // place that nothing else has meanwhile; sets arena_bytes and live_bytes. `to_the_end`: [buffer],
 // those that hold results.

@@ -4,14 +4,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "autograd/graph.h"
+#include "autograd/program.h"
 
 namespace graft {
 
 // From the run that writes a value to its last reader, positions in the sequence.
-struct Life {
-  int32_t first = 0, last = 0;
-};
+using Life = Program::Life;
 
 // The lives of all values: one for each run of their node, in order. A view belongs to the life of
 // what it looks at. Results of the graph live on to the end, position runs.size().
