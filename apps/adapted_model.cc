@@ -1,5 +1,6 @@
 #include "apps/adapted_model.h"
 
+#include "autograd/passes/cheap_forms.h"
 #include "core/safetensors.h"
 #include "models/weights.h"
 
@@ -25,18 +26,26 @@ AdaptedModel::AdaptedModel(const std::string& model, const std::string& adapter,
 }
 
 Graph AdaptedModel::base(ModelOptions options) const {
-  // Virtual tokens stand before a text: where it goes on, they are in the cache.
-  if (options.cache.use != CacheOptions::Use::extend) options.length += front_.virtual_tokens;
+  options.length += front_.virtual_tokens;
   options.head = head_;
   options.labels = labels_;
   return build_model(config_, options);
 }
 
+peft::Adapted AdaptedModel::adapted(const Graph& base) const {
+  if (adapter_.method == nullptr) return {.graph = base};
+  return peft::apply(base, *adapter_.method, adapter_.config, {.model = config_.model_type});
+}
+
 peft::Adapted AdaptedModel::build(const ModelOptions& options) const {
-  const bool in_cache = front_.virtual_tokens > 0 && options.cache.use == CacheOptions::Use::extend;
-  if (adapter_.method == nullptr || in_cache) return {.graph = base(options)};
-  return peft::apply(base(options), *adapter_.method, adapter_.config,
-                     {.model = config_.model_type});
+  return adapted(base(options));
+}
+
+DecodingModel AdaptedModel::decoding() const {
+  return {.build = [this](const ModelOptions& options) { return build_model(config_, options); },
+          .adapt = [this](const Graph& base) { return cheap_forms(adapted(base).graph); },
+          .virtual_tokens = front_.virtual_tokens,
+          .first_position = front_.positions};
 }
 
 }  // namespace graft

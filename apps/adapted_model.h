@@ -5,6 +5,7 @@
 
 #include "autograd/param_store.h"
 #include "models/batch.h"
+#include "models/generation/session.h"
 #include "models/model.h"
 #include "peft/adapter_files.h"
 
@@ -19,6 +20,8 @@ class AdaptedModel {
   // labels are the model's.
   Graph base(ModelOptions options) const;
   peft::Adapted build(const ModelOptions& options) const;
+  // What text is generated with; the model must outlive it.
+  DecodingModel decoding() const;
 
   // Longest text that fits beside the virtual tokens.
   int64_t max_length() const { return longest_row(config_, front_); }
@@ -28,6 +31,8 @@ class AdaptedModel {
   ParamStore& params() { return store_; }
 
  private:
+  peft::Adapted adapted(const Graph& base) const;
+
   ModelConfig config_;
   Head head_;
   peft::AdapterConfig adapter_;

@@ -7,7 +7,6 @@
 #include "apps/adapted_model.h"
 #include "apps/command.h"
 #include "apps/lines.h"
-#include "autograd/passes/cheap_forms.h"
 #include "models/chat/chat_template.h"
 #include "models/generation/generate.h"
 #include "models/tokenizer.h"
@@ -157,11 +156,7 @@ void run_generate(const Generate& o) {
   asking.add_end(options, stop);
   // What a decoder says goes on from the prompt; one with an encoder answers it.
   const bool goes_on = head == Head::causal_lm;
-  DecodingSession session(
-      m.config(), m.params(),
-      {.build = [&](const ModelOptions& shape) { return cheap_forms(m.build(shape).graph); },
-       .virtual_tokens = m.in_front().virtual_tokens,
-       .first_position = m.in_front().positions});
+  DecodingSession session(m.config(), m.params(), m.decoding());
 
   std::vector<RowText> texts;
   for (const auto& prompt : ids)

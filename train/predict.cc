@@ -51,19 +51,15 @@ std::vector<std::vector<int64_t>> Trainer::say(const std::vector<Example>& rows,
   }
   const GenerationOptions options = {.max_new_tokens = static_cast<int64_t>(longest),
                                      .eos_ids = {ends.begin(), ends.end()}};
-  DecodingSession session(model_, store_,
-                          {.build =
-                               [this](ModelOptions o) {
-                                 const bool begun = o.cache.use == CacheOptions::Use::extend;
-                                 if (!begun) o.length += front_.virtual_tokens;
-                                 const Graph base = build_model(model_, o);
-                                 // Virtual tokens stand in front of a text: where it goes on, they
-                                 // are in the cache.
-                                 if (begun && front_.virtual_tokens > 0) return cheap_forms(base);
-                                 return cheap_forms(peft::apply(base, method_, config_).graph);
-                               },
-                           .virtual_tokens = front_.virtual_tokens,
-                           .first_position = front_.positions});
+  DecodingSession session(
+      model_, store_,
+      {.build = [this](const ModelOptions& o) { return build_model(model_, o); },
+       .adapt =
+           [this](const Graph& base) {
+             return cheap_forms(peft::apply(base, method_, config_).graph);
+           },
+       .virtual_tokens = front_.virtual_tokens,
+       .first_position = front_.positions});
   std::vector<std::vector<int64_t>> said(rows.size());
   for (const Batch& batch : sorted_batches(rows, static_cast<size_t>(options_.batch))) {
     std::vector<std::vector<int64_t>> questions;

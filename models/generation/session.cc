@@ -55,7 +55,10 @@ std::unique_ptr<Executor> DecodingSession::program(CacheOptions::Use use, int64_
   }
   options.cache = {use, capacity_};
   options.last_logits = true;
-  const Graph graph = model_.build(options);
+  const bool begun = use == CacheOptions::Use::extend;
+  if (!begun) options.length += model_.virtual_tokens;
+  Graph graph = model_.build(options);
+  if (model_.adapt && !(begun && model_.virtual_tokens > 0)) graph = model_.adapt(graph);
   prepare_cache(graph);
   return std::make_unique<Executor>(compile(graph, store_), store_);
 }

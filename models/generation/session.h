@@ -14,9 +14,12 @@ namespace graft {
 
 // What a session runs: a model, adapted or not.
 struct DecodingModel {
-  // The graph for some options, which the session sets. With Use::fill it takes virtual_tokens
-  // rows more than options.length, in front.
+  // The base model's graph for some options, which the session sets.
   std::function<Graph(const ModelOptions&)> build;
+  // What an adapter makes of it; empty: nothing.
+  std::function<Graph(const Graph&)> adapt = {};
+  // Rows in front of every prompt. Where a text goes on they are in the cache, and the base model
+  // is what runs.
   int64_t virtual_tokens = 0;
   // Added to every position: columns of keys that a prefix method has in front.
   int64_t first_position = 0;

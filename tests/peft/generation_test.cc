@@ -97,15 +97,12 @@ TEST_P(MethodsGenerate, TheCacheChangesNothing) {
     return;
   }
   EXPECT_FALSE(kRefused.contains(std::get<1>(GetParam()))) << "is listed as refused";
-  DecodingSession session(config_, store_,
-                          {.build =
-                               [this](const ModelOptions& o) {
-                                 const bool begun = o.cache.use == CacheOptions::Use::extend;
-                                 if (begun && front_.virtual_tokens > 0) return base(o);
-                                 return cheap_forms(adapted(o).graph);
-                               },
-                           .virtual_tokens = front_.virtual_tokens,
-                           .first_position = front_.positions});
+  DecodingSession session(
+      config_, store_,
+      {.build = [this](const ModelOptions& o) { return base(o); },
+       .adapt = [this](const Graph& g) { return cheap_forms(peft::apply(g, method_, set_).graph); },
+       .virtual_tokens = front_.virtual_tokens,
+       .first_position = front_.positions});
   const std::vector<Tokens> prompts = {{1, 15, 40, 9, 22}, {1, 33}};
   constexpr int64_t kNew = 5;
   const auto got = generate(session, prompts, {.max_new_tokens = kNew});
