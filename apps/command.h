@@ -61,6 +61,8 @@ void add_task_options(CLI::App& command, std::string& spec, TaskOptions& options
 Task task_of(const ModelConfig& model, const std::string& spec, TaskOptions options);
 void add_chat_template_option(CLI::App& command, std::string& name);
 void add_recompute_option(CLI::App& command, std::string& recompute);
+// How gradients become updates.
+void add_optimizer_options(CLI::App& command, StepOptions& options);
 void add_recipe_options(CLI::App& command, TrainOptions& options);
 // "auto" (the memory that is free), or bytes with an optional K, M or G.
 size_t parse_budget(const std::string& text);

@@ -82,6 +82,7 @@ void write_schedule(const Plan& o, const PlannedStep& s) {
   file["model"] = o.model;
   file["method"] = s.method->name;
   file["budget_bytes"] = parse_budget(o.budget);
+  file["max_grad_norm"] = o.step.max_grad_norm;
   file["recompute"] = o.recompute;
   write_json_file(o.schedule, file);
 }
@@ -115,6 +116,7 @@ void run_plan(const Plan& o) {
                 {"task_kind", name_of(s.kind)},
                 {"batch", o.batch},
                 {"length", s.length},
+                {"max_grad_norm", o.step.max_grad_norm},
                 {"target_length", s.target_length},
                 {"total_parameters", total},
                 {"trainable_parameters", trainable},
