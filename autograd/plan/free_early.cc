@@ -15,6 +15,8 @@ namespace {
 
 // ---- backward: who ends a value comes early
 
+using Scratch = std::vector<int64_t>;  // [node]: bytes that its kernel works in
+
 // What the nodes of an order do to the bytes that are alive.
 class Ledger {
  public:
@@ -23,7 +25,8 @@ class Ledger {
     int64_t peak = 0, net = 0;
   };
 
-  Ledger(const Graph& graph, const std::vector<int32_t>& order, Backend backend) : graph_(graph) {
+  Ledger(const Graph& graph, const std::vector<int32_t>& order, const Scratch& scratch)
+      : graph_(graph), scratch_(scratch) {
     const size_t count = graph.nodes().size();
     std::vector<bool> runs(count, false);
     for (const int32_t id : order) runs[static_cast<size_t>(id)] = true;
@@ -38,10 +41,7 @@ class Ledger {
     }
     last_reader_.assign(bytes_.size(), -1);
     reads_.resize(count);
-    scratch_.assign(count, 0);
     for (const int32_t id : order) {
-      scratch_[static_cast<size_t>(id)] =
-          static_cast<int64_t>(scratch_bytes(graph, graph.node(id), backend));
       auto& mine = reads_[static_cast<size_t>(id)];
       if (is_view(graph.node(id))) continue;
       for (const Value v : graph.node(id).inputs) {
@@ -91,9 +91,9 @@ class Ledger {
   }
 
   const Graph& graph_;
-  std::vector<size_t> first_;     // [node]: index of its first output
-  std::vector<int64_t> bytes_;    // [value]: 0 for what has no bytes of its own that come and go
-  std::vector<int64_t> scratch_;  // [node]
+  std::vector<size_t> first_;   // [node]: index of its first output
+  std::vector<int64_t> bytes_;  // [value]: 0 for what has no bytes of its own that come and go
+  const Scratch& scratch_;
   std::vector<int32_t> last_reader_;
   std::vector<std::vector<size_t>> reads_;  // [node]: distinct, views looked through
 };
@@ -102,8 +102,8 @@ class Ledger {
 // Views stand where they are read.
 class Advance {
  public:
-  Advance(const Graph& graph, const std::vector<int32_t>& order, Backend backend)
-      : graph_(graph), ledger_(graph, order, backend) {
+  Advance(const Graph& graph, const std::vector<int32_t>& order, const Scratch& scratch)
+      : graph_(graph), ledger_(graph, order, scratch) {
     views_.resize(graph.nodes().size());
     asked_for_.assign(graph.nodes().size(), false);
     for (const int32_t id : order) {
@@ -220,7 +220,7 @@ class Advance {
 // Puts nodes of the update phase between those of forward and backward, which keep their order.
 class EarlyUpdates {
  public:
-  EarlyUpdates(const Graph& graph, const std::vector<int32_t>& order, Backend backend)
+  EarlyUpdates(const Graph& graph, const std::vector<int32_t>& order, const Scratch& scratch)
       : graph_(graph), sources_(graph) {
     const size_t count = graph.nodes().size();
     at_.assign(count, kBefore);
@@ -233,7 +233,7 @@ class EarlyUpdates {
       }
     }
     find_last_wanted();
-    place(Ledger(graph, order, backend));
+    place(Ledger(graph, order, scratch));
   }
 
   std::vector<int32_t> order() const {
@@ -331,7 +331,7 @@ class EarlyUpdates {
 // ---- which order is better
 
 // The most bytes that values and scratch memory take at once.
-int64_t peak_bytes(const Graph& graph, const std::vector<int32_t>& runs, Backend backend) {
+int64_t peak_bytes(const Graph& graph, const std::vector<int32_t>& runs, const Scratch& scratch) {
   const Lives lives(graph, runs);
   std::vector<int64_t> change(runs.size() + 2, 0), meanwhile(runs.size() + 2, 0);
   std::vector<bool> seen(graph.nodes().size(), false);
@@ -339,7 +339,7 @@ int64_t peak_bytes(const Graph& graph, const std::vector<int32_t>& runs, Backend
     const int32_t id = runs[at];
     const Node& n = graph.node(id);
     if (is_view(n)) continue;
-    meanwhile[at] += static_cast<int64_t>(scratch_bytes(graph, n, backend));
+    meanwhile[at] += scratch[static_cast<size_t>(id)];
     for (size_t i = 0; i < n.inputs.size(); ++i) {
       const Value v = n.inputs[i];
       if (!n.op->may_overwrite(i) || !v.valid() || graph.type(v) != n.outputs[0]) continue;
@@ -373,12 +373,16 @@ int64_t peak_bytes(const Graph& graph, const std::vector<int32_t>& runs, Backend
 // What is computed again is not known yet as nodes advance, and may be more than they free.
 std::vector<int32_t> free_early(const Graph& graph, const std::vector<int32_t>& order,
                                 Backend backend) {
-  std::vector<int32_t> as_it_stands = EarlyUpdates(graph, order, backend).order(),
+  Scratch scratch(graph.nodes().size(), 0);
+  for (const int32_t id : order)
+    scratch[static_cast<size_t>(id)] =
+        static_cast<int64_t>(scratch_bytes(graph, graph.node(id), backend));
+  std::vector<int32_t> as_it_stands = EarlyUpdates(graph, order, scratch).order(),
                        advanced =
-                           EarlyUpdates(graph, Advance(graph, order, backend).order(), backend)
+                           EarlyUpdates(graph, Advance(graph, order, scratch).order(), scratch)
                                .order();
   const auto peak = [&](const std::vector<int32_t>& o) {
-    return peak_bytes(graph, with_recomputation(graph, o, Recompute::cheap), backend);
+    return peak_bytes(graph, with_recomputation(graph, o, Recompute::cheap), scratch);
   };
   return peak(advanced) <= peak(as_it_stands) ? advanced : as_it_stands;
 }
