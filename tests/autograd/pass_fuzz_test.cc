@@ -178,9 +178,12 @@ TEST_F(PassFuzz, FoldedParameters) {
 TEST_F(PassFuzz, ExecutorEqualsEvaluator) {
   for_each_graph([&](const RandomGraph& g) {
     for (const Graph& graph : {g.step, common_subexpressions(g.step)}) {
+      const size_t most = plan(graph, {.recompute = Recompute::none}).peak_bytes();
       for (const PlanOptions& options :
            {PlanOptions{.recompute = Recompute::none}, PlanOptions{.recompute = Recompute::cheap},
-            PlanOptions{.recompute = Recompute::cheap, .in_place = false}}) {
+            PlanOptions{.recompute = Recompute::cheap, .in_place = false},
+            PlanOptions{.recompute = Recompute::automatic, .budget = most - most / 8},
+            PlanOptions{.recompute = Recompute::automatic, .budget = 1}}) {
         const Evaluation want = evaluate(graph, g.step_inputs, g.params);
         ParamStore store;
         for (const std::string& name : g.params.names())
