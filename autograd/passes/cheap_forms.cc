@@ -1,6 +1,9 @@
 #include "autograd/passes/cheap_forms.h"
 
+#include <algorithm>
 #include <optional>
+#include <ranges>
+#include <vector>
 
 #include "autograd/ops.h"
 #include "autograd/passes/dead_code.h"
@@ -49,9 +52,17 @@ class CheapForms {
     const auto count = static_cast<int32_t>(b_.graph().nodes().size());
     for (int32_t i = 0; i < count; ++i) {
       const Node n = b_.graph().node(i);
-      if (n.op->name != "linear" && n.op->name != "embedding") continue;
       b_.set_path(n.scope);
       node_ = i;
+      if (n.op->name == "mul") {
+        for (size_t side : {1u, 0u}) {
+          const Value y = before_product(n.inputs[1 - side], n.inputs[side]);
+          if (!y.valid()) continue;
+          b_.replace_uses({i, 0}, y, [&](const Use& u) { return u.node < count; });
+          break;
+        }
+      }
+      if (n.op->name != "linear" && n.op->name != "embedding") continue;
       const Value w = turned_twice(b_, n.inputs[1]);
       if (w != n.inputs[1]) b_.set_input({i, 1}, w);
       const Value y = n.op->name == "linear"
@@ -74,6 +85,42 @@ class CheapForms {
     const double out = static_cast<double>(b_.shape(f.u)[0]),
                  in = static_cast<double>(b_.shape(f.v)[1]);
     return 6 * n * r * (in + out) < 6 * out * in * r + 2 * n * in * out;
+  }
+
+  bool read_once(Value v) const {
+    const auto& results = b_.graph().outputs();
+    return b_.uses(v).size() == 1 &&
+           std::ranges::none_of(results, [&](const auto& r) { return r.second == v; });
+  }
+
+  // c (x W^T + b) -> (c x) W^T + c b for a product wider than its operand and a factor that is one
+  // for all features: there is less to multiply, and the gradient of c reads x, which that of W
+  // reads anyway, and not the result. What stands between product and factor scales or drops.
+  // Absent where the node is no such thing.
+  Value before_product(Value y, Value c) {
+    const Shape s = b_.shape(y), factor = b_.shape(c);
+    if (s != b_.shape({node_, 0}) || (factor.rank() > 0 && factor[-1] != 1)) return {};
+    std::vector<Node> between;
+    for (; read_once(y) && (is_op(b_, y, "dropout") || is_op(b_, y, "scale"));
+         y = between.back().inputs[0])
+      between.push_back(b_.graph().node(y.node));
+    if (!is_op(b_, y, "linear") || !read_once(y)) return {};
+    const Node n = b_.graph().node(y.node);
+    if (b_.shape(n.inputs[1])[1] >= s[-1]) return {};
+    const Value bias = n.inputs.size() > 2 ? n.inputs[2] : Value{};
+    const Value x = ops::mul(b_, n.inputs[0], c);
+    if (bias.valid() && factor.elements() == 1) {
+      y = ops::linear(b_, x, n.inputs[1], ops::mul(b_, bias, ops::reshape(b_, c, {1})));
+    } else {
+      y = ops::linear(b_, x, n.inputs[1]);
+      if (bias.valid()) y = ops::add(b_, y, ops::mul(b_, bias, c));
+    }
+    for (const Node& m : between | std::views::reverse) {
+      std::vector<Value> in = m.inputs;
+      in[0] = y;
+      y = b_.node(m.op->name, in, m.attrs);
+    }
+    return y;
   }
 
   // The cheap form of linear(x, w, bias), or an absent value where w has none.
