@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <ranges>
 #include <vector>
 
 #include "autograd/ops.h"
@@ -54,20 +53,7 @@ class CheapForms {
       const Node n = b_.graph().node(i);
       b_.set_path(n.scope);
       node_ = i;
-      if (n.op->name == "mul") {
-        for (size_t side : {1u, 0u}) {
-          const Value y = before_product(n.inputs[1 - side], n.inputs[side]);
-          if (!y.valid()) continue;
-          b_.replace_uses({i, 0}, y, [&](const Use& u) { return u.node < count; });
-          break;
-        }
-      }
-      if (n.op->name != "linear" && n.op->name != "embedding") continue;
-      const Value w = turned_twice(b_, n.inputs[1]);
-      if (w != n.inputs[1]) b_.set_input({i, 1}, w);
-      const Value y = n.op->name == "linear"
-                          ? linear(n.inputs[0], w, n.inputs.size() > 2 ? n.inputs[2] : Value{})
-                          : lookup(n.inputs[0], w, n.attrs);
+      const Value y = cheap_form(n);
       if (y.valid() && y != Value{i, 0})
         b_.replace_uses({i, 0}, y, [&](const Use& u) { return u.node < count; });
     }
@@ -76,6 +62,20 @@ class CheapForms {
   }
 
  private:
+  // What stands for the node under work; absent, or the node itself, where nothing does.
+  Value cheap_form(const Node& n) {
+    if (n.op->name == "mul") {
+      const Value y = before_product(n.inputs[0], n.inputs[1]);
+      return y.valid() ? y : before_product(n.inputs[1], n.inputs[0]);
+    }
+    if (n.op->name != "linear" && n.op->name != "embedding") return {};
+    const Value w = turned_twice(b_, n.inputs[1]);
+    if (w != n.inputs[1]) b_.set_input({node_, 1}, w);
+    return n.op->name == "embedding"
+               ? lookup(n.inputs[0], w, n.attrs)
+               : linear(n.inputs[0], w, n.inputs.size() > 2 ? n.inputs[2] : Value{});
+  }
+
   // Operations of a training step with the update formed (product, its gradient, the factors'
   // gradients) against the two thin products.
   bool pays(Value x, const LowRank& f) const {
@@ -96,12 +96,11 @@ class CheapForms {
   // c (x W^T + b) -> (c x) W^T + c b for a product wider than its operand and a factor that is one
   // for all features: there is less to multiply, and the gradient of c reads x, which that of W
   // reads anyway, and not the result. What stands between product and factor scales or drops.
-  // Absent where the node is no such thing.
   Value before_product(Value y, Value c) {
     const Shape s = b_.shape(y), factor = b_.shape(c);
     if (s != b_.shape({node_, 0}) || (factor.rank() > 0 && factor[-1] != 1)) return {};
     std::vector<Node> between;
-    for (; read_once(y) && (is_op(b_, y, "dropout") || is_op(b_, y, "scale"));
+    for (; (is_op(b_, y, "dropout") || is_op(b_, y, "scale")) && read_once(y);
          y = between.back().inputs[0])
       between.push_back(b_.graph().node(y.node));
     if (!is_op(b_, y, "linear") || !read_once(y)) return {};
@@ -115,10 +114,10 @@ class CheapForms {
       y = ops::linear(b_, x, n.inputs[1]);
       if (bias.valid()) y = ops::add(b_, y, ops::mul(b_, bias, c));
     }
-    for (const Node& m : between | std::views::reverse) {
-      std::vector<Value> in = m.inputs;
+    for (size_t k = between.size(); k-- > 0;) {
+      std::vector<Value> in = between[k].inputs;
       in[0] = y;
-      y = b_.node(m.op->name, in, m.attrs);
+      y = b_.node(between[k].op->name, in, between[k].attrs);
     }
     return y;
   }

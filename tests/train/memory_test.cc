@@ -229,7 +229,8 @@ class KeptUnits : public ::testing::TestWithParam<Case> {};
 
 // The difference that one more block makes. Less than the floor would be a wrong formula.
 TEST_P(KeptUnits, AreTheFloor) {
-  const auto& [a, m] = GetParam();
+  const Architecture& a = std::get<0>(GetParam());
+  const Method& m = std::get<1>(GetParam());
   const auto kept = [&](int64_t layers) {
     const MicroBatch whole{adapted(a, m, layers), 1};
     return static_cast<double>(kept_bytes(*compile(training_step({&whole, 1}, a.kind, {}, 1e-3))));
