@@ -80,7 +80,7 @@ std::set<Value> cheaply_kept(const Graph& graph, const std::vector<int32_t>& ord
       if (n.phase == Phase::update) problem.must_keep.push_back(number_of(v));
     }
   }
-  const std::vector<bool> kept = least_to_keep(problem);
+  const std::vector<bool> kept = LeastToKeep(problem).solve();
   for (size_t i = 0; i < kept.size(); ++i) {
     if (kept[i]) results.insert(values[i]);
   }
@@ -128,6 +128,7 @@ std::vector<int32_t> least_recomputation(const Graph& graph, const std::vector<i
     size_t live = SIZE_MAX;
   } best;
   const auto consider = [&](std::vector<int32_t> runs) {
+    drop_unread_runs(graph, runs);
     defer_updates(graph, runs);
     const size_t live = machine.live_bytes(runs);
     const double cost = cost_of_repeats(graph, runs);
@@ -158,6 +159,28 @@ std::vector<int32_t> least_recomputation(const Graph& graph, const std::vector<i
     }
   }
   return std::move(best.runs);
+}
+
+void drop_unread_runs(const Graph& graph, std::vector<int32_t>& runs) {
+  // Backwards: what is read behind a run, and whether its node runs there again.
+  std::set<Value> wanted;
+  std::vector<bool> again(graph.nodes().size(), false);
+  std::vector<int32_t> kept;
+  for (size_t at = runs.size(); at-- > 0;) {
+    const int32_t id = runs[at];
+    const Node& n = graph.node(id);
+    bool read = false;
+    for (size_t k = 0; k < n.outputs.size(); ++k)
+      read |= wanted.erase({id, static_cast<int32_t>(k)}) > 0;
+    if (again[static_cast<size_t>(id)] && !read) continue;
+    again[static_cast<size_t>(id)] = true;
+    for (const Value v : n.inputs) {
+      if (v.valid()) wanted.insert(v);
+    }
+    kept.push_back(id);
+  }
+  std::ranges::reverse(kept);
+  runs = std::move(kept);
 }
 
 void defer_updates(const Graph& graph, std::vector<int32_t>& runs) {
