@@ -84,6 +84,7 @@ void write_schedule(const Plan& o, const PlannedStep& s) {
   file["method"] = s.method->name;
   file["budget_bytes"] = memory.budget;
   file["recompute"] = name_of(memory.recompute);
+  file["max_grad_norm"] = o.step.max_grad_norm;
   write_json_file(o.schedule, file);
 }
 
@@ -116,6 +117,7 @@ void run_plan(const Plan& o) {
                 {"task_kind", name_of(s.kind)},
                 {"batch", o.batch},
                 {"length", s.length},
+                {"max_grad_norm", o.step.max_grad_norm},
                 {"target_length", s.target_length},
                 {"total_parameters", total},
                 {"trainable_parameters", trainable},
