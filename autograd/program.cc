@@ -40,6 +40,13 @@ std::vector<size_t> memory_timeline(const Program& program) {
   return timeline;
 }
 
+bool is_weight(const Program& program, const Program::Buffer& buffer) {
+  if (buffer.kind == Program::Kind::derived) return true;
+  if (buffer.kind != Program::Kind::param) return false;
+  const Param& p = program.graph.param(buffer.name);
+  return p.kind == Param::Kind::weight && p.adapter.empty();
+}
+
 MemoryParts memory_parts(const Program& program) {
   MemoryParts parts;
   std::set<std::string> counted;

@@ -63,6 +63,10 @@ struct Program {
   size_t peak_bytes() const { return persistent_bytes + arena_bytes; }
 };
 
+// Whether a buffer is bytes of the model as runs read them: a parameter of its own, or what is
+// computed from some once.
+bool is_weight(const Program& program, const Program::Buffer& buffer);
+
 // Persistent and transient bytes by what they serve.
 struct MemoryParts {
   size_t weights = 0, adapters = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0,
