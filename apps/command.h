@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "autograd/planner.h"
 #include "core/json.h"
 #include "train/trainer.h"
 
@@ -60,7 +61,11 @@ void add_task_options(CLI::App& command, std::string& spec, TaskOptions& options
 // The rows of a task for that model: of pictures if it reads those.
 Task task_of(const ModelConfig& model, const std::string& spec, TaskOptions options);
 void add_chat_template_option(CLI::App& command, std::string& name);
-void add_recompute_option(CLI::App& command, std::string& recompute);
+struct MemoryOptions {
+  std::string budget, recompute;  // as given; empty: not
+};
+void add_memory_options(CLI::App& command, MemoryOptions& options);
+PlanOptions plan_options(const MemoryOptions& options);
 void add_recipe_options(CLI::App& command, TrainOptions& options);
 // "auto" (the memory that is free), or bytes with an optional K, M or G.
 size_t parse_budget(const std::string& text);

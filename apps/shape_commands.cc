@@ -74,22 +74,23 @@ std::string batch_text(int64_t batch, const PlannedStep& s) {
 }
 
 struct Plan : StepCommand {
-  std::string budget, schedule;
+  std::string schedule;
 };
 
 void write_schedule(const Plan& o, const PlannedStep& s) {
+  const PlanOptions memory = plan_options(o.memory);
   Json file = schedule_json(*s.program);
   file["model"] = o.model;
   file["method"] = s.method->name;
-  file["budget_bytes"] = parse_budget(o.budget);
-  file["recompute"] = o.recompute;
+  file["budget_bytes"] = memory.budget;
+  file["recompute"] = name_of(memory.recompute);
   write_json_file(o.schedule, file);
 }
 
 void run_plan(const Plan& o) {
   const PlannedStep s = plan_step(o);
   const Program& program = *s.program;
-  expect_budget(program, parse_budget(o.budget));
+  expect_budget(program, plan_options(o.memory).budget);
   if (!o.schedule.empty()) write_schedule(o, s);
   int64_t total = 0;
   size_t adapter_bytes = 0;
@@ -123,7 +124,7 @@ void run_plan(const Plan& o) {
                 {"parts", bytes},
                 {"minimum_budget_bytes", program.peak_bytes()},
                 {"flops_per_step", program.flops},
-                {"recompute", o.recompute},
+                {"recompute", name_of(plan_options(o.memory).recompute)},
                 {"recompute_flops_per_step", program.recompute_flops}});
     return;
   }
@@ -150,7 +151,6 @@ void add_shape_commands(CLI::App& app) {
       app, "plan", "parameters, memory and operations of a training step, from shapes alone",
       run_plan);
   add_step_options(*plan, *p);
-  plan->add_option("--budget", p->budget, "bytes a step may take (480M), or auto: what is free");
   plan->add_option("--schedule", p->schedule,
                    "JSON file to write the whole step to: buffers, values, nodes, steps");
 }

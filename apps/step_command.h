@@ -16,7 +16,8 @@ namespace graft {
 struct StepCommand {
   CommonOptions common;
   MethodOptions method;
-  std::string model, task_kind, recompute = "cheap";
+  MemoryOptions memory;
+  std::string model, task_kind;
   int64_t batch = 32;
   int64_t length = 0, target_length = 0, labels = 0;  // 0: see the options
 };

@@ -132,7 +132,7 @@ std::shared_ptr<const Program> Trainer::plan_step(const Json& config, BatchShape
                      static_cast<double>(rows) / static_cast<double>(shape.rows)});
   }
   return compile(training_step(parts, task_.trained_as(), options_, options_.lr), store_,
-                 {.recompute = options_.recompute});
+                 options_.memory);
 }
 
 // The stages of the run and a plan for each shape of their batches: memory is known before the
@@ -318,7 +318,7 @@ TrainResult Trainer::train(const OnStep& on_step) {
   result.planned_peak_bytes = largest->peak_bytes();
   result.planned_over_model_bytes = largest->peak_bytes() - memory_parts(*largest).weights;
   result.timeline = memory_timeline(*largest);
-  expect_budget(*largest, options_.budget);
+  expect_budget(*largest, options_.memory.budget);
   arena_ = std::make_shared<Arena>(arena);
 
   size_t stage = 0;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "autograd/executor.h"
-#include "autograd/plan/recompute.h"
+#include "autograd/planner.h"
 #include "models/family.h"
 #include "models/image.h"
 #include "models/model.h"
@@ -33,8 +33,8 @@ struct TrainOptions : StepOptions {
   bool resume = false;  // from that file
   // The model's weights are drawn, not read: its folder has none.
   bool from_scratch = false;
-  Recompute recompute = Recompute::cheap;
-  size_t budget = 0;  // bytes; a run that needs more is refused. 0: none
+  // A run that needs more than its budget is refused.
+  PlanOptions memory;
   bool profile = false;
 };
 

@@ -316,9 +316,9 @@ TEST(Trainer, BudgetsAreMetOrRefused) {
   TrainOptions o = options(2);
   Trainer free(model, task, peft::find_method("full"), Json::object(), o);
   const TrainResult r = free.train();
-  o.budget = r.planned_peak_bytes;
+  o.memory.budget = r.planned_peak_bytes;
   EXPECT_NO_THROW(Trainer(model, task, peft::find_method("full"), Json::object(), o).train());
-  o.budget = r.planned_peak_bytes - 1;
+  o.memory.budget = r.planned_peak_bytes - 1;
   const std::string message = error_of<BudgetError>(
       [&] { Trainer(model, task, peft::find_method("full"), Json::object(), o).train(); });
   EXPECT_NE(message.find(fmt::format("give at least {}", r.planned_peak_bytes)), std::string::npos);
