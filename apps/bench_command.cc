@@ -7,6 +7,7 @@
 
 #include "apps/step_command.h"
 #include "autograd/executor.h"
+#include "autograd/memory_report.h"
 #include "core/parallel.h"
 #include "core/process_memory.h"
 #include "core/random.h"

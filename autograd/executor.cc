@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "autograd/memory_report.h"
 #include "autograd/op.h"
 #include "core/error.h"
 #include "core/process_memory.h"

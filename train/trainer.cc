@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "autograd/compile.h"
+#include "autograd/memory_report.h"
 #include "core/error.h"
 #include "core/process_memory.h"
 #include "models/batch.h"
@@ -318,7 +319,7 @@ TrainResult Trainer::train(const OnStep& on_step) {
   result.planned_peak_bytes = largest->peak_bytes();
   result.planned_over_model_bytes = largest->peak_bytes() - memory_parts(*largest).weights;
   result.timeline = memory_timeline(*largest);
-  expect_budget(*largest, options_.memory.budget);
+  expect_budget(*largest, options_.memory);
   arena_ = std::make_shared<Arena>(arena);
 
   size_t stage = 0;

@@ -79,6 +79,7 @@ TEST(MemoryCli, AStepTakesWhatWasPlanned) {
       {"llama", "lora"},
       {"llama", "lora --set init_lora_weights=olora"},  // the model's weights change at the start
       {"llama", "dora"},
+      {"llama", "lora --budget 90M"},
       {"llama", "full"},
       {"llama", "ia3"},
       {"gpt2", "lora"},
