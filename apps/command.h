@@ -16,7 +16,8 @@ namespace graft {
 // Each adds its commands to the program; a command runs while the command line is parsed.
 void add_train_commands(CLI::App& app);  // tune, compare
 void add_model_commands(CLI::App& app);  // eval, embed, merge
-void add_shape_commands(CLI::App& app);  // plan, methods
+void add_plan_command(CLI::App& app);
+void add_methods_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_data_commands(CLI::App& app);  // data, encode, train-tokenizer, inspect
 void add_graph_command(CLI::App& app);
