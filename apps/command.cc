@@ -119,12 +119,26 @@ void add_chat_template_option(CLI::App& command, std::string& name) {
                                  fmt::join(chat_template_names(), ", ")));
 }
 
-void add_recompute_option(CLI::App& command, std::string& recompute) {
+void add_memory_options(CLI::App& command, MemoryOptions& o) {
+  command.add_option("--budget", o.budget, "bytes a step may take (480M), or auto: what is free");
   command
-      .add_option("--recompute", recompute,
-                  "what backward computes again instead of keeping it: none, or cheap (default): "
-                  "all but products and attention; results are the same to the bit")
-      ->check(CLI::IsMember({"none", "cheap"}));
+      .add_option("--recompute", o.recompute,
+                  "what backward computes again instead of keeping it: none; cheap: all but "
+                  "products and attention; auto: as little as --budget allows. Results are the "
+                  "same to the bit (default: cheap, with a budget auto)")
+      ->check(CLI::IsMember({"none", "cheap", "auto"}));
+}
+
+PlanOptions plan_options(const MemoryOptions& o) {
+  PlanOptions options{.budget = parse_budget(o.budget)};
+  if (!o.recompute.empty()) {
+    options.recompute = recompute_named(o.recompute);
+  } else if (options.budget > 0) {
+    options.recompute = Recompute::automatic;
+  }
+  if (options.recompute == Recompute::automatic && options.budget == 0)
+    throw UsageError("--recompute auto needs to know how much memory there is: give --budget");
+  return options;
 }
 
 void add_optimizer_options(CLI::App& command, StepOptions& o) {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "autograd/planner.h"
 #include "core/json.h"
 #include "train/trainer.h"
 
@@ -15,7 +16,8 @@ namespace graft {
 // Each adds its commands to the program; a command runs while the command line is parsed.
 void add_train_commands(CLI::App& app);  // tune, compare
 void add_model_commands(CLI::App& app);  // eval, embed, merge
-void add_shape_commands(CLI::App& app);  // plan, methods
+void add_plan_command(CLI::App& app);
+void add_methods_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_data_commands(CLI::App& app);  // data, encode, train-tokenizer, inspect
 void add_graph_command(CLI::App& app);
@@ -60,7 +62,11 @@ void add_task_options(CLI::App& command, std::string& spec, TaskOptions& options
 // The rows of a task for that model: of pictures if it reads those.
 Task task_of(const ModelConfig& model, const std::string& spec, TaskOptions options);
 void add_chat_template_option(CLI::App& command, std::string& name);
-void add_recompute_option(CLI::App& command, std::string& recompute);
+struct MemoryOptions {
+  std::string budget, recompute;  // as given; empty: not
+};
+void add_memory_options(CLI::App& command, MemoryOptions& options);
+PlanOptions plan_options(const MemoryOptions& options);
 // How gradients become updates.
 void add_optimizer_options(CLI::App& command, StepOptions& options);
 void add_recipe_options(CLI::App& command, TrainOptions& options);

@@ -65,8 +65,8 @@ void add_step_options(CLI::App& command, StepCommand& o) {
       .add_option("--target-length", o.target_length,
                   "tokens per row that a decoder with an encoder says (default: --length)")
       ->check(CLI::PositiveNumber);
+  add_memory_options(command, o.memory);
   add_optimizer_options(command, o.step);
-  add_recompute_option(command, o.recompute);
 }
 
 PlannedStep plan_step(const StepCommand& o, StartWeights start) {
@@ -98,7 +98,7 @@ PlannedStep plan_step(const StepCommand& o, StartWeights start) {
   s.adapted = peft::apply(base, *s.method, config, {.model = s.model.model_type, .training = true});
   const MicroBatch whole{s.adapted, 1};
   s.program = compile(training_step({&whole, 1}, s.kind, o.step, s.method->learning_rate),
-                      PlanOptions{.recompute = recompute_named(o.recompute)});
+                      plan_options(o.memory));
   return s;
 }
 

@@ -17,8 +17,9 @@ namespace graft {
 struct StepCommand {
   CommonOptions common;
   MethodOptions method;
+  MemoryOptions memory;
+  std::string model, task_kind;
   StepOptions step;
-  std::string model, task_kind, recompute = "cheap";
   int64_t batch = 32;
   int64_t length = 0, target_length = 0, labels = 0;  // 0: see the options
 };

@@ -16,7 +16,8 @@ namespace {
 
 struct TrainCommand {
   CommonOptions common;
-  std::string model, task, output, budget, recompute = "cheap";
+  MemoryOptions memory;
+  std::string model, task, output;
   TaskOptions data;
   TrainOptions train;
 };
@@ -29,8 +30,7 @@ void add_options(CLI::App& command, TrainCommand& o) {
   add_recipe_options(command, o.train);
   command.add_option("--lr", o.train.lr, "learning rate of everything but the head")
       ->check(CLI::PositiveNumber);
-  add_recompute_option(command, o.recompute);
-  command.add_option("--budget", o.budget, "bytes a step may take (480M), or auto: what is free");
+  add_memory_options(command, o.memory);
   command.add_option("--output", o.output, "folder to write to")->required();
 }
 
@@ -51,7 +51,8 @@ Json run_record(const TrainCommand& o, const TrainOptions& train, const Trainer&
                  {"max_grad_norm", train.max_grad_norm},
                  {"eval_every", train.eval_every},
                  {"keep_best", train.keep_best},
-                 {"recompute", name_of(train.recompute)},
+                 {"recompute", name_of(train.memory.recompute)},
+                 {"budget", train.memory.budget},
                  {"from_scratch", train.from_scratch}};
   j["data"] = {{"max_length", o.data.max_length},
                {"train_size", o.data.train_size},
@@ -121,8 +122,7 @@ void run_tune(const Tune& o) {
   make_folders(o.output);
   TrainOptions train = o.train;
   train.seed = o.common.seed;
-  train.budget = parse_budget(o.budget);
-  train.recompute = recompute_named(o.recompute);
+  train.memory = plan_options(o.memory);
   train.checkpoint = o.output + "/checkpoint.safetensors";
   Trainer trainer(model, task, *method, set, train);
   const TrainResult r = trainer.train(progress_of(std::string(method->name)));
@@ -139,8 +139,11 @@ void run_tune(const Tune& o) {
   }
   Comparison one = comparison_of(task, train);
   one.methods.push_back({{r}, bytes});
-  std::cout << table_of(one) << (method->name == "full" ? "model" : "adapter") << " written to "
-            << o.output << "\n";
+  std::cout << table_of(one)
+            << fmt::format("beside the model: {:.1f} MB planned, {:.1f} MB in the process\n",
+                           static_cast<double>(r.planned_over_model_bytes) / 1e6,
+                           static_cast<double>(r.rss_over_model_bytes) / 1e6)
+            << (method->name == "full" ? "model" : "adapter") << " written to " << o.output << "\n";
   if (train.profile) std::cout << profile_table(r);
 }
 
@@ -193,8 +196,7 @@ std::optional<ComparedMethod> train_seeds(const Compare& o, const ModelConfig& m
   for (int64_t k = 0; k < o.seeds; ++k) {
     TrainOptions train = o.train;
     train.seed = o.common.seed + k;
-    train.budget = parse_budget(o.budget);
-    train.recompute = recompute_named(o.recompute);
+    train.memory = plan_options(o.memory);
     Trainer trainer(model, task, method, Json::object(), train);
     const std::string name(method.name);
     compared.seeds.push_back(trainer.train(

@@ -100,6 +100,10 @@ std::function<Value(Value)> Builder::append(const Graph& graph, const std::strin
     }
   }
   path_ = path;
+  for (const Mark& m : graph.marks()) {
+    if (m.role != Role::reparametrized)
+      g_.marks_.push_back({m.role, moved(m.value), m.layer, m.scope});
+  }
   return [place](Value v) {
     return v.valid() ? Value{place[static_cast<size_t>(v.node)], v.output} : v;
   };
@@ -245,6 +249,35 @@ Param& Builder::param_ref(std::string_view name) {
 
 namespace {
 
+// New nodes of forward that only later phases read, as the bits that backward wants of a ReLU,
+// behind what they read: it need not live until then.
+void move_up_saved(const std::vector<Node>& nodes, int32_t base_nodes,
+                   std::vector<int32_t>& order) {
+  std::vector<bool> stays(nodes.size(), true);
+  for (size_t i = static_cast<size_t>(base_nodes); i < nodes.size(); ++i)
+    stays[i] = nodes[i].phase != Phase::forward || nodes[i].inputs.empty();
+  std::vector<bool> read(nodes.size(), false);
+  for (const Node& n : nodes) {
+    for (const Value v : n.inputs) {
+      if (!v.valid()) continue;
+      const auto from = static_cast<size_t>(v.node);
+      read[from] = true;
+      if (n.phase == Phase::forward) stays[from] = true;
+    }
+  }
+  std::vector<size_t> turn(nodes.size());
+  for (size_t at = 0; at < order.size(); ++at) {
+    const auto id = static_cast<size_t>(order[at]);
+    turn[id] = at;
+    if (stays[id] || !read[id]) continue;
+    turn[id] = 0;
+    for (const Value v : nodes[id].inputs) {
+      if (v.valid()) turn[id] = std::max(turn[id], turn[static_cast<size_t>(v.node)]);
+    }
+  }
+  std::ranges::stable_sort(order, {}, [&](int32_t id) { return turn[static_cast<size_t>(id)]; });
+}
+
 // Old nodes keep their relative order where dependencies allow; a new node is placed just before
 // the first node that reads it. Depth-first from each old node in turn does exactly that; recursion
 // would overflow on deep graphs.
@@ -284,6 +317,7 @@ std::vector<int32_t> sorted_order(const std::vector<Node>& nodes, int32_t base_n
                                     : 2 * int64_t{n.part} + (n.phase == Phase::backward);
   };
   std::ranges::stable_sort(order, {}, turn);
+  move_up_saved(nodes, base_nodes, order);
   return order;
 }
 

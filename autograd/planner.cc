@@ -28,26 +28,96 @@ class Planner {
     p_.graph = graph;
     p_.backend = options.backend;
     p_.once = computed_once(graph, live_);
-    runs_ = with_recomputation(graph, execution_order(graph, live_, p_.once, p_.backend),
-                               options.recompute);
-    lives_.emplace(graph, runs_);
+    order_ = execution_order(graph, live_, p_.once, p_.backend);
+    find_homes();
   }
 
   Program run() {
-    find_homes();
+    switch (options_.recompute) {
+      case Recompute::none:
+        place(order_);
+        break;
+      case Recompute::cheap:
+        place(cheap_runs());
+        break;
+      case Recompute::automatic:
+        place_within_budget();
+        return std::move(p_);
+    }
+    assign_offsets();
+    return std::move(p_);
+  }
+
+ private:
+  // Everything but offsets.
+  void place(std::vector<int32_t> runs) {
+    runs_ = std::move(runs);
+    lives_.emplace(p_.graph, runs_);
+    p_.buffers.clear();
+    held_.clear();
+    p_.steps.clear();
+    p_.flops = p_.recompute_flops = 0;
+    p_.persistent_bytes = 0;
     place_values();
     write_steps();
+    count_persistent();
+  }
+
+  void assign_offsets() {
     std::vector<bool> to_the_end(p_.buffers.size(), false);
     for (size_t b = 0; b < p_.buffers.size(); ++b) {
       to_the_end[b] =
           std::ranges::any_of(held_[b], [&](const Life& life) { return life.last >= end(); });
     }
+    p_.live_bytes = 0;
     lay_out(p_, to_the_end);
-    count_persistent();
-    return std::move(p_);
   }
 
- private:
+  size_t most_alive() const {
+    const std::vector<size_t> timeline = memory_timeline(p_);
+    return timeline.empty() ? 0 : std::ranges::max(timeline);
+  }
+
+  // Buffers have gaps between them: where the least recomputation by the bytes that are alive does
+  // not fit in, it has to get by with fewer.
+  void place_within_budget() {
+    const Machine machine{[this](const Node& n) { return scratch_bytes(p_.graph, n, p_.backend); },
+                          [this](const std::vector<int32_t>& runs) {
+                            place(runs);
+                            return most_alive();
+                          }};
+    place(order_);
+    const size_t persistent = p_.persistent_bytes;
+    const size_t room = options_.budget > persistent ? options_.budget - persistent : 0;
+    size_t aim = room;
+    std::vector<int32_t> smallest;
+    size_t least = SIZE_MAX;
+    const auto try_runs = [&](std::vector<int32_t> runs) {
+      place(std::move(runs));
+      assign_offsets();
+      if (p_.arena_bytes < least) {
+        least = p_.arena_bytes;
+        smallest = runs_;
+      }
+      return p_.arena_bytes <= room;
+    };
+    constexpr int kTries = 5;
+    for (int attempt = 0; attempt < kTries; ++attempt) {
+      if (try_runs(least_recomputation(p_.graph, order_, machine, aim))) return;
+      if (p_.live_bytes > aim) break;  // there is nothing smaller
+      aim = p_.live_bytes - (p_.arena_bytes - room);
+    }
+    if (!try_runs(cheap_runs())) try_runs(smallest);
+  }
+
+  std::vector<int32_t> cheap_runs() const {
+    std::vector<int32_t> runs =
+        with_recomputation(p_.graph, order_, cheaply_kept(p_.graph, order_));
+    drop_unread_runs(p_.graph, runs);
+    defer_updates(p_.graph, runs);
+    return runs;
+  }
+
   const Node& node(int32_t id) const { return p_.graph.node(id); }
   int32_t end() const { return static_cast<int32_t>(runs_.size()); }
 
@@ -251,7 +321,8 @@ class Planner {
   PlanOptions options_;
   Program p_;
   std::vector<bool> live_;
-  std::vector<int32_t> runs_;  // nodes, some of them more than once
+  std::vector<int32_t> order_;  // nodes
+  std::vector<int32_t> runs_;   // some of them more than once
   std::optional<Lives> lives_;
   std::map<Value, std::string> derived_names_;
   std::vector<const std::string*> home_;  // [node]: the parameter that output 0 becomes; or null

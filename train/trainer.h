@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "autograd/executor.h"
-#include "autograd/plan/recompute.h"
+#include "autograd/planner.h"
 #include "models/family.h"
 #include "models/image.h"
 #include "models/model.h"
@@ -33,8 +33,8 @@ struct TrainOptions : StepOptions {
   bool resume = false;  // from that file
   // The model's weights are drawn, not read: its folder has none.
   bool from_scratch = false;
-  Recompute recompute = Recompute::cheap;
-  size_t budget = 0;  // bytes; a run that needs more is refused. 0: none
+  // A run that needs more than its budget is refused.
+  PlanOptions memory;
   bool profile = false;
 };
 
@@ -63,6 +63,8 @@ struct TrainResult {
   double metric = 0, also_metric = 0;  // the task's own, on the test rows and on what else there is
   int64_t best_step = 0;               // with eval_every: where the parameters come from
   size_t planned_peak_bytes = 0, peak_bytes = 0;  // of the largest step
+  // Beside the model as runs read it: planned, and what the process had at most while it trained.
+  size_t planned_over_model_bytes = 0, rss_over_model_bytes = 0;
   double eval_seconds = 0;                        // of the test set
   std::vector<CurvePoint> curve;
   std::vector<size_t> timeline;  // arena bytes alive during the largest step
@@ -153,6 +155,7 @@ class Trainer {
   ImageConfig image_config_;
   peft::Adapted adapted_;
   ParamStore store_;
+  size_t resident_before_ = 0;  // of the process, without a model
   Progress progress_;
   std::map<std::string, Tensor> best_;
   std::vector<double> seconds_;

@@ -1,5 +1,7 @@
 // Elementwise arithmetic, functions and activations, with NumPy broadcasting.
+#include <algorithm>
 #include <array>
+#include <utility>
 
 #include "autograd/ops.h"
 #include "autograd/ops/families.h"
@@ -41,6 +43,21 @@ std::vector<Type> infer_masked_fill(const InferCall& c) {
 std::vector<Type> infer_cast(const InferCall& c) {
   c.expect_arity(1, 1);
   return {{c.attr<CastAttrs>().dtype, c.shape(0)}};
+}
+
+int64_t bytes_of_bits(const Shape& x) { return (x.elements() + 7) / 8; }
+
+std::vector<Type> infer_positive_bits(const InferCall& c) {
+  c.expect_arity(1, 1);
+  c.expect_float(0);
+  return {{DType::u8, {bytes_of_bits(c.shape(0))}}};
+}
+
+std::vector<Type> infer_relu_backward_bits(const InferCall& c) {  // dy, bits
+  c.expect_arity(2, 2);
+  c.expect_float(0);
+  c.expect(c.in(1) == Type{DType::u8, {bytes_of_bits(c.shape(0))}}, "bits must be one per element");
+  return {c.in(0)};
 }
 
 std::vector<Type> infer_dropout(const InferCall& c) {
@@ -89,8 +106,19 @@ Values vjp_cos(VjpCall& c) { return {neg(c.b, mul(c.b, c.grad(), sin(c.b, c.in(0
 Values vjp_softplus(VjpCall& c) { return {c.b.node("softplus_backward", {c.grad(), c.in(0)})}; }
 Values vjp_tanh(VjpCall& c) { return {c.b.node("tanh_backward", {c.grad(), c.out()})}; }
 Values vjp_sigmoid(VjpCall& c) { return {c.b.node("sigmoid_backward", {c.grad(), c.out()})}; }
-// From the output: relu's input need not be kept.
-Values vjp_relu(VjpCall& c) { return {c.b.node("relu_backward", {c.grad(), c.out()})}; }
+// From the output: relu's input need not be kept, and of an output that nothing else in backward
+// reads one bit per element. (What reads the output has been differentiated by now.)
+Values vjp_relu(VjpCall& c) {
+  const auto in_backward = [&](const Use& u) {
+    return c.b.graph().node(u.node).phase == Phase::backward;
+  };
+  if (std::ranges::any_of(c.b.uses(c.out()), in_backward))
+    return {c.b.node("relu_backward", {c.grad(), c.out()})};
+  const Phase phase = std::exchange(c.b.phase, c.node.phase);
+  const Value bits = c.b.node("positive_bits", {c.out()});
+  c.b.phase = phase;
+  return {c.b.node("relu_backward_bits", {c.grad(), bits})};
+}
 Values vjp_gelu_erf(VjpCall& c) { return {c.b.node("gelu_erf_backward", {c.grad(), c.in(0)})}; }
 Values vjp_gelu_tanh(VjpCall& c) { return {c.b.node("gelu_tanh_backward", {c.grad(), c.in(0)})}; }
 Values vjp_silu(VjpCall& c) { return {c.b.node("silu_backward", {c.grad(), c.in(0)})}; }
@@ -161,6 +189,8 @@ constexpr OpDef kOps[] = {
     backward("silu_backward"),
     backward("softplus_backward"),
     backward("clamp_backward"),
+    {.name = "positive_bits", .infer = infer_positive_bits},
+    {.name = "relu_backward_bits", .infer = infer_relu_backward_bits, .in_place = 1},
     {.name = "where", .infer = infer_where, .vjp = vjp_where, .in_place = 6},
     {.name = "masked_fill", .infer = infer_masked_fill, .vjp = vjp_masked_fill, .in_place = 1},
     {.name = "cast", .infer = infer_cast, .vjp = vjp_cast},

@@ -1,6 +1,8 @@
 #include "autograd/passes/cheap_forms.h"
 
+#include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "autograd/ops.h"
 #include "autograd/passes/dead_code.h"
@@ -49,14 +51,9 @@ class CheapForms {
     const auto count = static_cast<int32_t>(b_.graph().nodes().size());
     for (int32_t i = 0; i < count; ++i) {
       const Node n = b_.graph().node(i);
-      if (n.op->name != "linear" && n.op->name != "embedding") continue;
       b_.set_path(n.scope);
       node_ = i;
-      const Value w = turned_twice(b_, n.inputs[1]);
-      if (w != n.inputs[1]) b_.set_input({i, 1}, w);
-      const Value y = n.op->name == "linear"
-                          ? linear(n.inputs[0], w, n.inputs.size() > 2 ? n.inputs[2] : Value{})
-                          : lookup(n.inputs[0], w, n.attrs);
+      const Value y = cheap_form(n);
       if (y.valid() && y != Value{i, 0})
         b_.replace_uses({i, 0}, y, [&](const Use& u) { return u.node < count; });
     }
@@ -65,6 +62,20 @@ class CheapForms {
   }
 
  private:
+  // What stands for the node under work; absent, or the node itself, where nothing does.
+  Value cheap_form(const Node& n) {
+    if (n.op->name == "mul") {
+      const Value y = before_product(n.inputs[0], n.inputs[1]);
+      return y.valid() ? y : before_product(n.inputs[1], n.inputs[0]);
+    }
+    if (n.op->name != "linear" && n.op->name != "embedding") return {};
+    const Value w = turned_twice(b_, n.inputs[1]);
+    if (w != n.inputs[1]) b_.set_input({node_, 1}, w);
+    return n.op->name == "embedding"
+               ? lookup(n.inputs[0], w, n.attrs)
+               : linear(n.inputs[0], w, n.inputs.size() > 2 ? n.inputs[2] : Value{});
+  }
+
   // Operations of a training step with the update formed (product, its gradient, the factors'
   // gradients) against the two thin products.
   bool pays(Value x, const LowRank& f) const {
@@ -74,6 +85,41 @@ class CheapForms {
     const double out = static_cast<double>(b_.shape(f.u)[0]),
                  in = static_cast<double>(b_.shape(f.v)[1]);
     return 6 * n * r * (in + out) < 6 * out * in * r + 2 * n * in * out;
+  }
+
+  bool read_once(Value v) const {
+    const auto& results = b_.graph().outputs();
+    return b_.uses(v).size() == 1 &&
+           std::ranges::none_of(results, [&](const auto& r) { return r.second == v; });
+  }
+
+  // c (x W^T + b) -> (c x) W^T + c b for a product wider than its operand and a factor that is one
+  // for all features: there is less to multiply, and the gradient of c reads x, which that of W
+  // reads anyway, and not the result. What stands between product and factor scales or drops.
+  Value before_product(Value y, Value c) {
+    const Shape s = b_.shape(y), factor = b_.shape(c);
+    if (s != b_.shape({node_, 0}) || (factor.rank() > 0 && factor[-1] != 1)) return {};
+    std::vector<Node> between;
+    for (; (is_op(b_, y, "dropout") || is_op(b_, y, "scale")) && read_once(y);
+         y = between.back().inputs[0])
+      between.push_back(b_.graph().node(y.node));
+    if (!is_op(b_, y, "linear") || !read_once(y)) return {};
+    const Node n = b_.graph().node(y.node);
+    if (b_.shape(n.inputs[1])[1] >= s[-1]) return {};
+    const Value bias = n.inputs.size() > 2 ? n.inputs[2] : Value{};
+    const Value x = ops::mul(b_, n.inputs[0], c);
+    if (bias.valid() && factor.elements() == 1) {
+      y = ops::linear(b_, x, n.inputs[1], ops::mul(b_, bias, ops::reshape(b_, c, {1})));
+    } else {
+      y = ops::linear(b_, x, n.inputs[1]);
+      if (bias.valid()) y = ops::add(b_, y, ops::mul(b_, bias, c));
+    }
+    for (size_t k = between.size(); k-- > 0;) {
+      std::vector<Value> in = between[k].inputs;
+      in[0] = y;
+      y = b_.node(between[k].op->name, in, between[k].attrs);
+    }
+    return y;
   }
 
   // The cheap form of linear(x, w, bias), or an absent value where w has none.

@@ -1,6 +1,7 @@
 // Algebra on reparametrized weights: x (W + s B A)^T + b -> x W^T + b + s (x A^T) B^T, diagonal
-// factors to the side of the product where they are vectors, and the same for embedding lookups.
-// Chosen by cost; merging works on the plain form, before this pass.
+// factors to the side of the product where they are vectors, factors of a thin product before it,
+// and the same for embedding lookups. Chosen by cost; merging works on the plain form, before this
+// pass.
 #pragma once
 
 #include "autograd/builder.h"

@@ -1,6 +1,7 @@
 #include "autograd/passes/fuse_products.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -107,6 +108,7 @@ class FuseProducts {
     return b_.shape(v) == shape ? v : ops::reshape(b_, v, shape);
   }
   void replace(int32_t node, Value by) {
+    stands_for_[behind_views(by).node] = node;
     b_.replace_uses({node, 0}, shaped(by, b_.shape({node, 0})));
     gone_.insert(node);
   }
@@ -166,12 +168,20 @@ class FuseProducts {
     return p;
   }
 
+  // The node of the graph as it was whose result this is.
+  int32_t computed_at(Value v) const {
+    int32_t node = behind_views(v).node;
+    for (auto it = stands_for_.find(node); it != stands_for_.end(); it = stands_for_.find(node))
+      node = it->second;
+    return node;
+  }
+
   // x W^T + y. Of two products the later one starts from the other.
   void take_sum(int32_t node, const Node& n) {
     if (b_.type(n.inputs[0]) != b_.type(n.inputs[1]) || n.inputs[0] == n.inputs[1]) return;
     std::optional<Product> found[2] = {own_product(n.inputs[0]), own_product(n.inputs[1])};
     const bool second_first =
-        !found[0] || (found[1] && behind_views(n.inputs[1]) > behind_views(n.inputs[0]));
+        !found[0] || (found[1] && computed_at(n.inputs[1]) > computed_at(n.inputs[0]));
     for (const size_t side : {second_first ? 1u : 0u, second_first ? 0u : 1u}) {
       if (!found[side]) continue;
       const auto p = starting_from(*found[side], n.inputs[1 - side]);
@@ -195,6 +205,7 @@ class FuseProducts {
 
   Builder b_;
   std::set<int32_t> gone_;
+  std::map<int32_t, int32_t> stands_for_;  // by a rewrite: for the node that it replaced
 };
 
 }  // namespace

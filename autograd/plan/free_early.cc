@@ -182,7 +182,7 @@ std::vector<int32_t> free_early(const Graph& graph, const std::vector<int32_t>& 
                        advanced =
                            update_early(graph, Advance(graph, order, scratch).order(), scratch);
   const auto peak = [&](const std::vector<int32_t>& o) {
-    return peak_bytes(graph, with_recomputation(graph, o, Recompute::cheap), scratch);
+    return peak_bytes(graph, with_recomputation(graph, o, cheaply_kept(graph, o)), scratch);
   };
   return peak(advanced) <= peak(as_it_stands) ? advanced : as_it_stands;
 }

@@ -96,6 +96,7 @@ class Layout {
   }
 
   void run() {
+    p_.arena_bytes = 0;
     if (mine_.empty()) return;
     for (size_t k = 0; k < kOrders && !good(); ++k) {
       Shelf shelf(p_);

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -10,16 +12,40 @@
 namespace graft {
 
 enum class Recompute : uint8_t {
-  none,   // everything is kept until its last reader has run
-  cheap,  // the fewest bytes are kept from which no product and no attention has to run again
+  none,       // everything is kept until its last reader has run
+  cheap,      // the fewest bytes are kept from which no product and no attention has to run again
+  automatic,  // as little as a budget allows runs again; "auto"
 };
 std::string_view name_of(Recompute recompute);
 // Throws UsageError for a name that is none of them.
 Recompute recompute_named(std::string_view name);
 
+// The values of forward that are kept so that no product and no attention has to run again, at the
+// fewest bytes.
+std::set<Value> cheaply_kept(const Graph& graph, const std::vector<int32_t>& order);
+
 // The runs of a program: `order` with nodes of forward again among those of backward, each just
-// before the first that reads it.
+// before the first that reads it, so that what is kept is enough.
 std::vector<int32_t> with_recomputation(const Graph& graph, const std::vector<int32_t>& order,
-                                        Recompute recompute);
+                                        const std::set<Value>& kept);
+
+// Operations that the time of what runs again is worth.
+double cost_of_repeats(const Graph& graph, const std::vector<int32_t>& runs);
+
+// What a budget planner needs to know of the machine.
+struct Machine {
+  std::function<size_t(const Node&)> workspace;                        // bytes of a node's kernel
+  std::function<size_t(const std::vector<int32_t>& runs)> live_bytes;  // the most that are alive
+};
+// The runs at the least predicted time of recomputation among those found whose live bytes are at
+// most `bytes`; where there are none, those that need the fewest.
+std::vector<int32_t> least_recomputation(const Graph& graph, const std::vector<int32_t>& order,
+                                         const Machine& machine, size_t bytes);
+
+// Leaves out runs whose results nobody reads before the same node runs again.
+void drop_unread_runs(const Graph& graph, std::vector<int32_t>& runs);
+
+// Moves updates of parameters behind the last run that reads the old bytes.
+void defer_updates(const Graph& graph, std::vector<int32_t>& runs);
 
 }  // namespace graft

@@ -1,4 +1,5 @@
 // Elementwise ops in double: their definition.
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -111,6 +112,22 @@ void MaskedFill(const KernelCall& c) {
   }
 }
 
+// One bit per element, least significant bit first.
+void PositiveBits(const KernelCall& c) {
+  const double* x = c.in(0).as<double>();
+  uint8_t* bits = c.out().as<uint8_t>();
+  std::fill_n(bits, c.out().elements(), uint8_t{0});
+  for (int64_t i = 0, n = c.in(0).elements(); i < n; ++i)
+    bits[i / 8] = static_cast<uint8_t>(bits[i / 8] | (x[i] > 0) << (i % 8));
+}
+
+void ReluBackwardBits(const KernelCall& c) {
+  const double* dy = c.in(0).as<double>();
+  const uint8_t* bits = c.in(1).as<uint8_t>();
+  for (int64_t i = 0, n = c.out().elements(); i < n; ++i)
+    c.out().as<double>()[i] = (bits[i / 8] >> (i % 8) & 1) != 0 ? dy[i] : 0;
+}
+
 // The reference keeps every float as double: casts between floats change nothing here.
 void Cast(const KernelCall& c) { move::Cast(c, 0, c.out().elements()); }
 
@@ -160,6 +177,8 @@ constexpr KernelEntry kKernels[] = {
     {"silu_backward", Binary<SiluBackward>},
     {"softplus_backward", Binary<SoftplusBackward>},
     {"clamp_backward", ClampBackward},
+    {"positive_bits", PositiveBits},
+    {"relu_backward_bits", ReluBackwardBits},
     {"where", Where},
     {"masked_fill", MaskedFill},
     {"cast", Cast},

@@ -98,8 +98,8 @@ Value thin(Rewrite& r, Builder& b, Value x, Value a, Value bb, const Target& t, 
 }
 
 // With dropout the update acts on drop(x) and the weight on x, so it stands beside the product:
-// y + s drop(x) A^T B^T; with a magnitude y + (c - 1) drop(x) W^T + c s drop(x) A^T B^T, c = m /
-// |V|.
+// y + s drop(x) A^T B^T; with a magnitude y + c (p + s drop(x) A^T B^T) - p, p = drop(x) W^T and
+// c = m / |V|, so that the gradient of c reads one value.
 void beside(Rewrite& r, const Target& t, Value a, Value bb, Value magnitude, double p) {
   r.add_beside(t.module, [&](Builder& b, Value x) {
     const Value update = ops::scale(b, thin(r, b, x, a, bb, t, p), t.scale);
@@ -107,7 +107,7 @@ void beside(Rewrite& r, const Target& t, Value a, Value bb, Value magnitude, dou
     const Value w = r.current(t.module);
     const Value c = ops::div(b, magnitude, frozen_norm(b, updated(b, w, a, bb, t), 1));
     const Value plain = ops::linear(b, r.dropout(x, p, t.module.name), w);
-    return ops::add(b, ops::mul(b, plain, ops::add_scalar(b, c, -1)), ops::mul(b, update, c));
+    return ops::sub(b, ops::mul(b, ops::add(b, plain, update), c), plain);
   });
 }
 

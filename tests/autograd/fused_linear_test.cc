@@ -8,6 +8,7 @@
 
 #include "autograd/evaluate.h"
 #include "autograd/executor.h"
+#include "autograd/memory_report.h"
 #include "autograd/gradient.h"
 #include "autograd/ops.h"
 #include "autograd/passes/fuse_products.h"
@@ -424,7 +425,14 @@ const std::vector<FuseCase>& fuse_cases() {
       {"low rank",
        {{"linear", 2}, {"fused_linear", 1}},
        [](Builder& b, Value x, Value w, Value y) {
-         return add(b, linear(b, x, w), scale(b, linear(b, linear(b, y, w), w), 2));
+         const Value product = linear(b, x, w);
+         return add(b, product, scale(b, linear(b, linear(b, y, w), w), 2));
+       }},
+      {"low rank, computed first",
+       {{"linear", 1}, {"fused_linear", 2}},
+       [](Builder& b, Value x, Value w, Value y) {
+         const Value low_rank = scale(b, linear(b, linear(b, y, w), w), 2);
+         return add(b, linear(b, x, w), low_rank);
        }},
       {"low rank and residual",
        {{"linear", 1}, {"fused_linear", 2}},

@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <functional>
 
+#include "autograd/evaluate.h"
 #include "autograd/ops.h"
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/common_subexpressions.h"
 #include "autograd/passes/dead_code.h"
 #include "autograd/planner.h"
+#include "tests/support/golden.h"
 
 namespace graft {
 namespace {
@@ -134,6 +136,59 @@ TEST(CommonSubexpressions, DiamondsCostTheirNodesNotTheirPaths) {
   }
   b.output("y", ops::add(b, left, right));
   EXPECT_EQ(count(common_subexpressions(b.finish()), "add"), kDepth + 1);
+}
+
+// c (x W^T + b) where it should, and should not, become (c x) W^T + c b.
+TEST(CheapForms, FactorsStandBeforeThinProducts) {
+  struct Row {
+    const char* name;
+    int64_t in, out;
+    bool moves;
+    std::function<Value(Builder&, Value product)> scaled;
+  };
+  const auto factor = [](Shape shape) {
+    return [shape](Builder& b, Value y) { return ops::mul(b, y, weight(b, "c", shape)); };
+  };
+  const std::vector<Row> rows = {
+      {"one number", 3, 8, true, factor({1})},
+      {"a scalar on the left", 3, 8, true,
+       [](Builder& b, Value y) { return ops::mul(b, weight(b, "c", {}), y); }},
+      {"one for each example", 3, 8, true, factor({2, 1, 1})},
+      {"one for each token", 3, 8, true, factor({5, 1})},
+      {"behind dropout and a scale", 3, 8, true,
+       [](Builder& b, Value y) {
+         y = ops::dropout(b, ops::scale(b, y, 3), b.input("rng", DType::i64, {2}), 0.4, 7);
+         return ops::mul(b, y, weight(b, "c", {1}));
+       }},
+      {"the product is not thin", 8, 3, false, factor({1})},
+      {"one for each feature", 3, 8, false, factor({8})},
+      {"the factor has more rows", 3, 8, false, factor({4, 2, 5, 1})},
+      {"another reader", 3, 8, false,
+       [](Builder& b, Value y) { return ops::add(b, y, ops::mul(b, y, weight(b, "c", {1}))); }},
+  };
+  for (const Row& r : rows) {
+    for (const bool biased : {true, false}) {
+      SCOPED_TRACE(fmt::format("{}, {}", r.name, biased ? "with a bias" : "without"));
+      Builder b;
+      const Value x = b.input("x", DType::f32, {2, 5, r.in});
+      const Value y = ops::linear(b, x, weight(b, "w", {r.out, r.in}),
+                                  biased ? weight(b, "b", {r.out}) : Value{});
+      b.output("y", r.scaled(b, y));
+      const Graph plain = b.finish(), cheap = cheap_forms(plain);
+      const auto product = std::ranges::find(cheap.nodes(), std::string_view("linear"),
+                                             [](const Node& n) { return n.op->name; });
+      ASSERT_NE(product, cheap.nodes().end());
+      EXPECT_EQ(cheap.node(product->inputs[0].node).op->name, r.moves ? "mul" : "input");
+      ParamStore params;
+      for (const Param& p : plain.params())
+        params.set(p.name, draw(Init::normal(1), p.type, 5, p.name));
+      const Inputs inputs = {{"x", draw(Init::normal(1), {DType::f32, {2, 5, r.in}}, 1, "x")},
+                             {"rng", Tensor::from<int64_t>({2}, std::vector<int64_t>{3, 4})}};
+      const Tensor want = evaluate(plain, inputs, params, Backend::ref).outputs.at("y"),
+                   got = evaluate(cheap, inputs, params, Backend::ref).outputs.at("y");
+      EXPECT_EQ(testing::mismatch(got, want, 1e-12, 1e-12), "");
+    }
+  }
 }
 
 // y = x W^T + b with W + 2 U V in the weight's place, then in the cheap form.

@@ -173,6 +173,36 @@ KernelRow masked_fill_row() {
   }};
 }
 
+KernelRow positive_bits_row() {
+  return {.of_length =
+              [](int64_t n) {
+                return std::vector<KernelCase>{{"vector", kNone, {floats({n})}, {}},
+                                               {"matrix", kNone, {floats({3, n})}, {}}};
+              },
+          .special =
+              [] {
+                return std::vector<KernelCase>{
+                    {"special values", kNone, {values(special_values(true))}, {}},
+                    {"scalar", kNone, {floats({})}, {}}};
+              }};
+}
+
+KernelRow relu_backward_bits_row() {
+  const auto bits = [](int64_t n) { return ints({(n + 7) / 8}, 0, 256, 2, DType::u8); };
+  return {.of_length =
+              [bits](int64_t n) {
+                return std::vector<KernelCase>{
+                    {"vector", kNone, {floats({n}), bits(n)}, {}},
+                    {"matrix", kNone, {floats({3, n}), bits(3 * n)}, {}}};
+              },
+          .special =
+              [bits] {
+                const Tensor dy = values(special_values(true));
+                return std::vector<KernelCase>{
+                    {"special values", kNone, {dy, bits(dy.elements())}, {}}};
+              }};
+}
+
 KernelRow dropout_row() {
   return {.of_length = [](int64_t n) {
     return std::vector<KernelCase>{{"a third",
@@ -271,6 +301,8 @@ KernelRows elementwise_kernel_rows() {
   rows["where"] = where_row();
   rows["masked_fill"] = masked_fill_row();
   rows["cast"] = cast_row();
+  rows["positive_bits"] = positive_bits_row();
+  rows["relu_backward_bits"] = relu_backward_bits_row();
   rows["dropout"] = dropout_row();
   rows["full"] = full_row();
   return rows;

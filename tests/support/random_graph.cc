@@ -212,7 +212,8 @@ class Generator {
                          : ops::layer_norm(b_, x, w, dice_.one_in(2) ? w : Value{}, 0.1));
   }
   void product() {
-    const Value x = any(2);
+    // A product's gradient may read what the ReLU gives, whose own then reads it too.
+    const Value x = dice_.one_in(3) ? ops::relu(b_, any(2)) : any(2);
     const int64_t out = dice_.between(1, 4), in = b_.shape(x)[-1];
     if (dice_.one_in(2)) {
       keep(ops::linear(b_, x, param({out, in}), dice_.one_in(2) ? param({out}) : Value{}));

@@ -14,7 +14,8 @@ namespace graft::testing {
 namespace {
 
 // Two micro-batches under dropout, so that parts, random masks and gradients that add up are there.
-Json schedule_of(const std::string& folder, const std::string& method_name, Recompute recompute) {
+Json schedule_of(const std::string& folder, const std::string& method_name,
+                 const PlanOptions& options) {
   const ModelConfig model = load_config(golden_dir() + "/models/" + folder);
   const peft::Method& method = peft::find_method(method_name);
   const TaskKind kind = usual_task(model);
@@ -26,28 +27,47 @@ Json schedule_of(const std::string& folder, const std::string& method_name, Reco
       model, {.batch = 2, .length = 12, .head = training_head(model, kind), .labels = 3});
   const MicroBatch half{peft::apply(base, method, config, {.training = true}), 0.5};
   const std::vector<MicroBatch> parts{half, half};
-  return schedule_json(*compile(training_step(parts, kind, {}, 1e-3), {.recompute = recompute}));
+  return schedule_json(*compile(training_step(parts, kind, {}, 1e-3), options));
 }
 
 TEST(Schedules, AreReplayed) {
   for (const char* model : {"llama", "gpt2", "t5", "bert_cls", "gemma2"}) {
     for (const char* method : {"full", "lora", "dora", "ia3", "houlsby", "prefix_tuning",
                                "ln_tuning", "adalora", "diff_pruning"}) {
-      for (const Recompute recompute : {Recompute::none, Recompute::cheap}) {
-        SCOPED_TRACE(fmt::format("{} {} {}", model, method, name_of(recompute)));
-        Json file;
-        ASSERT_NO_THROW(file = schedule_of(model, method, recompute));
-        EXPECT_EQ(violation_of(file), "");
-        if (recompute == Recompute::none) {
-          EXPECT_EQ(file.at("recompute_flops"), 0);
-        }
-      }
+      SCOPED_TRACE(fmt::format("{} {}", model, method));
+      Json none, cheap;
+      ASSERT_NO_THROW(none = schedule_of(model, method, {.recompute = Recompute::none}));
+      EXPECT_EQ(violation_of(none), "");
+      EXPECT_EQ(none.at("recompute_flops"), 0);
+      ASSERT_NO_THROW(cheap = schedule_of(model, method, {.recompute = Recompute::cheap}));
+      EXPECT_EQ(violation_of(cheap), "");
+    }
+  }
+}
+
+TEST(Schedules, UnderABudgetAreReplayed) {
+  for (const char* model : {"llama", "gpt2", "t5", "bert_cls"}) {
+    for (const char* method : {"full", "lora", "houlsby", "prefix_tuning"}) {
+      SCOPED_TRACE(fmt::format("{} {}", model, method));
+      Json cheap, least;
+      ASSERT_NO_THROW(cheap = schedule_of(model, method, {.recompute = Recompute::cheap}));
+      ASSERT_NO_THROW(
+          least = schedule_of(model, method, {.recompute = Recompute::automatic, .budget = 1}));
+      EXPECT_EQ(violation_of(least), "");
+      const size_t low = least.at("peak_bytes"), high = cheap.at("peak_bytes");
+      EXPECT_LE(low, high);
+      const PlanOptions between{.recompute = Recompute::automatic,
+                                .budget = low + (high - low) / 2};
+      Json middle;
+      ASSERT_NO_THROW(middle = schedule_of(model, method, between));
+      EXPECT_EQ(violation_of(middle), "");
+      EXPECT_LE(middle.at("peak_bytes"), between.budget);
     }
   }
 }
 
 TEST(Schedules, TheCheckerSeesWhatIsWrong) {
-  const Json good = schedule_of("llama", "lora", Recompute::cheap);
+  const Json good = schedule_of("llama", "lora", {.recompute = Recompute::cheap});
   ASSERT_EQ(violation_of(good), "");
   struct Damage {
     std::string found;
