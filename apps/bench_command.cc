@@ -148,6 +148,7 @@ void run_bench(const Bench& o) {
                 {"task_kind", name_of(s.kind)},
                 {"batch", o.batch},
                 {"length", s.length},
+                {"max_grad_norm", o.step.max_grad_norm},
                 {"target_length", s.target_length},
                 {"seconds_per_step", median},
                 {"seconds_per_step_min", t.seconds[0]},

@@ -67,6 +67,8 @@ struct MemoryOptions {
 };
 void add_memory_options(CLI::App& command, MemoryOptions& options);
 PlanOptions plan_options(const MemoryOptions& options);
+// How gradients become updates.
+void add_optimizer_options(CLI::App& command, StepOptions& options);
 void add_recipe_options(CLI::App& command, TrainOptions& options);
 // "auto" (the memory that is free), or bytes with an optional K, M or G.
 size_t parse_budget(const std::string& text);

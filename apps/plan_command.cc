@@ -38,6 +38,7 @@ void write_schedule(const Plan& o, const PlannedStep& s) {
   file["model"] = o.model;
   file["method"] = s.method->name;
   file["budget_bytes"] = memory.budget;
+  file["max_grad_norm"] = o.step.max_grad_norm;
   file["recompute"] = name_of(memory.recompute);
   write_json_file(o.schedule, file);
 }

@@ -37,6 +37,24 @@ TEST(ShapeCli, PlanCountsWithoutWeights) {
   EXPECT_GT(j.at("flops_per_step").get<double>(), 8e10);
 }
 
+// All gradients wait for their common norm, or none does.
+TEST(ShapeCli, WithoutClippingGradientsComeAndGo) {
+  const auto plan = [](const char* options) {
+    return graft("plan --json --method full --batch 1 --length 8 --model " + minilm_folder() +
+                     "/config.json " + options,
+                 Streams::out)
+        .json();
+  };
+  const Json clipped = plan(""), updated = plan("--max-grad-norm 0");
+  const size_t weights = clipped.at("parts").at("weights").get<size_t>();
+  EXPECT_GT(clipped.at("parts").at("gradients").get<size_t>(), 0.99 * static_cast<double>(weights));
+  // The table of tokens is half of the model, and its gradient the last.
+  EXPECT_LT(updated.at("peak_bytes").get<double>(),
+            clipped.at("peak_bytes").get<double>() - 0.4 * static_cast<double>(weights));
+  EXPECT_EQ(clipped.at("max_grad_norm"), 1);
+  EXPECT_EQ(updated.at("max_grad_norm"), 0);
+}
+
 TEST(ShapeCli, BenchRunsAsPlanned) {
   const Json j = graft("bench --json --method houlsby --batch 4 --length 16 --steps 2 --model " +
                            minilm_folder() + "/config.json",
