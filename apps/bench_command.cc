@@ -136,7 +136,10 @@ void run_bench(const Bench& o) {
   restart_peak();
   const size_t before = resident_bytes(), weights = memory_parts(*s.program).weights;
   ParamStore store = weights_of(s, static_cast<uint64_t>(o.common.seed));
-  Executor e(s.program, store);
+  const size_t arena = s.program->arena_bytes;
+  const bool offloaded = !o.memory.offload.empty();
+  Executor e(s.program, store,
+             offloaded ? std::make_shared<Arena>(arena, o.memory.offload) : nullptr);
   restart_peak();
   const Timing t = time_steps(o, s, e);
   const double median = Timing::median(t.seconds), share = Timing::median(t.shares);
@@ -157,6 +160,7 @@ void run_bench(const Bench& o) {
                 {"share_of_peak", share},
                 {"peak_bytes", peak},
                 {"planned_peak_bytes", s.program->peak_bytes()},
+                {"offloaded_bytes", offloaded ? arena : 0},
                 {"model_bytes", weights},
                 {"planned_over_model_bytes", s.program->peak_bytes() - weights},
                 {"rss_over_model_bytes", measured}});
@@ -177,6 +181,7 @@ void add_bench_command(CLI::App& app) {
   const auto [bench, b] = add_command<Bench>(
       app, "bench", "times training steps on random tokens: how fast will it be here?", run_bench);
   add_step_options(*bench, *b);
+  add_offload_option(*bench, b->memory);
   bench->add_option("--steps", b->steps, "timed steps, after one that is not")
       ->check(CLI::PositiveNumber);
 }

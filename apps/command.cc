@@ -129,6 +129,15 @@ void add_memory_options(CLI::App& command, MemoryOptions& o) {
       ->check(CLI::IsMember({"none", "cheap", "auto"}));
 }
 
+void add_offload_option(CLI::App& command, MemoryOptions& o) {
+  command
+      .add_option(
+          "--offload", o.offload,
+          "a folder on a disk: the step's working memory is mapped from a file there, which "
+          "the system writes out when memory is short")
+      ->check(CLI::ExistingDirectory);
+}
+
 PlanOptions plan_options(const MemoryOptions& o) {
   PlanOptions options{.budget = parse_budget(o.budget)};
   if (!o.recompute.empty()) {

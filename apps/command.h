@@ -63,9 +63,10 @@ void add_task_options(CLI::App& command, std::string& spec, TaskOptions& options
 Task task_of(const ModelConfig& model, const std::string& spec, TaskOptions options);
 void add_chat_template_option(CLI::App& command, std::string& name);
 struct MemoryOptions {
-  std::string budget, recompute;  // as given; empty: not
+  std::string budget, recompute, offload;  // as given; empty: not
 };
 void add_memory_options(CLI::App& command, MemoryOptions& options);
+void add_offload_option(CLI::App& command, MemoryOptions& options);
 PlanOptions plan_options(const MemoryOptions& options);
 // How gradients become updates.
 void add_optimizer_options(CLI::App& command, StepOptions& options);

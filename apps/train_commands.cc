@@ -31,6 +31,7 @@ void add_options(CLI::App& command, TrainCommand& o) {
   command.add_option("--lr", o.train.lr, "learning rate of everything but the head")
       ->check(CLI::PositiveNumber);
   add_memory_options(command, o.memory);
+  add_offload_option(command, o.memory);
   command.add_option("--output", o.output, "folder to write to")->required();
 }
 
@@ -123,6 +124,7 @@ void run_tune(const Tune& o) {
   TrainOptions train = o.train;
   train.seed = o.common.seed;
   train.memory = plan_options(o.memory);
+  train.offload = o.memory.offload;
   train.checkpoint = o.output + "/checkpoint.safetensors";
   Trainer trainer(model, task, *method, set, train);
   const TrainResult r = trainer.train(progress_of(std::string(method->name)));
@@ -197,6 +199,7 @@ std::optional<ComparedMethod> train_seeds(const Compare& o, const ModelConfig& m
     TrainOptions train = o.train;
     train.seed = o.common.seed + k;
     train.memory = plan_options(o.memory);
+    train.offload = o.memory.offload;
     Trainer trainer(model, task, method, Json::object(), train);
     const std::string name(method.name);
     compared.seeds.push_back(trainer.train(

@@ -9,6 +9,7 @@
 
 #include "autograd/param_store.h"
 #include "autograd/program.h"
+#include "core/file_memory.h"
 #include "core/tensor.h"
 
 namespace graft {
@@ -17,6 +18,9 @@ namespace graft {
 class Arena {
  public:
   explicit Arena(size_t bytes) : bytes_(bytes), memory_(allocate_aligned(bytes)) {}
+  // In a file of that folder. Throws FileError where it does not take so many bytes.
+  Arena(size_t bytes, const std::string& folder)
+      : bytes_(bytes), memory_(allocate_in_folder(folder, bytes)) {}
   size_t bytes() const { return bytes_; }
   std::byte* data() const { return static_cast<std::byte*>(memory_.get()); }
 

@@ -320,7 +320,12 @@ TrainResult Trainer::train(const OnStep& on_step) {
   result.planned_over_model_bytes = largest->peak_bytes() - memory_parts(*largest).weights;
   result.timeline = memory_timeline(*largest);
   expect_budget(*largest, options_.memory);
-  arena_ = std::make_shared<Arena>(arena);
+  if (options_.offload.empty()) {
+    arena_ = std::make_shared<Arena>(arena);
+  } else {
+    arena_ = std::make_shared<Arena>(arena, options_.offload);
+    result.offloaded_bytes = arena;
+  }
 
   size_t stage = 0;
   if (options_.resume) {

@@ -35,6 +35,7 @@ struct TrainOptions : StepOptions {
   bool from_scratch = false;
   // A run that needs more than its budget is refused.
   PlanOptions memory;
+  std::string offload;  // folder that the step's working memory is in; empty: it is not
   bool profile = false;
 };
 
@@ -63,9 +64,10 @@ struct TrainResult {
   double metric = 0, also_metric = 0;  // the task's own, on the test rows and on what else there is
   int64_t best_step = 0;               // with eval_every: where the parameters come from
   size_t planned_peak_bytes = 0, peak_bytes = 0;  // of the largest step
+  size_t offloaded_bytes = 0;                     // of these, in a file
   // Beside the model as runs read it: planned, and what the process had at most while it trained.
   size_t planned_over_model_bytes = 0, rss_over_model_bytes = 0;
-  double eval_seconds = 0;                        // of the test set
+  double eval_seconds = 0;  // of the test set
   std::vector<CurvePoint> curve;
   std::vector<size_t> timeline;  // arena bytes alive during the largest step
   std::vector<OpTime> profile;

@@ -53,6 +53,8 @@ const std::vector<Refusal>& refusals() {
        "language modelling needs a decoder; models of type bert have none"},
       {"TargetLength", "bench --target-length 4 {model}", 2, "only a decoder with an encoder"},
       {"BudgetText", "plan --budget lots {model}", 2, "--budget takes auto or bytes"},
+      {"BudgetOfAuto", "plan --recompute auto {model}", 2, "give --budget"},
+      {"Offload", "bench --offload /proc {model}", 3, "cannot make a file in '/proc'"},
       {"Device", "plan --device cuda {model}", 1, "no such device; use --device cpu"},
       {"Precision", "plan --precision bf16 {model}", 1, "use --precision fp32"},
       {"MergedType", "merge {model} --adapter A --output O --dtype i64", 2, "--dtype: i64 not in"},

@@ -129,9 +129,14 @@ TEST_P(Resume, EndsWithTheSameBits) {
     EXPECT_TRUE(r.interrupted);
     EXPECT_EQ(r.steps, stop);
     o.resume = true;
+    // Another plan, and memory elsewhere, are no other run.
+    o.memory.recompute = Recompute::none;
+    o.offload = std::filesystem::temp_directory_path();
   }
   Trainer rest(model, task, method, c.set, o);
   const TrainResult got = rest.train();
+  EXPECT_GT(got.offloaded_bytes, 0);
+  EXPECT_LT(got.offloaded_bytes, got.planned_peak_bytes);
   expect_same_bits(whole, whole.params(), rest.params());
   ASSERT_EQ(got.curve.size(), wanted.curve.size());
   for (size_t i = 0; i < got.curve.size(); ++i) {
