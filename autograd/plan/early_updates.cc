@@ -30,8 +30,10 @@ class EarlyUpdates {
 
   std::vector<int32_t> order() const {
     std::vector<std::vector<int32_t>> behind(others_.size() + 1);
-    for (const int32_t id : updates_)
-      behind[static_cast<size_t>(at_[static_cast<size_t>(id)] + 1)].push_back(id);
+    for (const int32_t id : updates_) {
+      const int32_t next = at_[static_cast<size_t>(id)] + 1;
+      behind[static_cast<size_t>(next)].push_back(id);
+    }
     std::vector<int32_t> order = behind[0];
     for (size_t i = 0; i < others_.size(); ++i) {
       order.push_back(others_[i]);

@@ -31,7 +31,7 @@ Ledger::Ledger(const Graph& graph, const std::vector<int32_t>& order, const Scra
         mine.push_back(index(base_of(graph, v)));
     }
     std::ranges::sort(mine);
-    mine.erase(std::ranges::unique(mine).begin(), mine.end());
+    mine.erase(std::unique(mine.begin(), mine.end()), mine.end());
     for (const size_t v : mine) last_reader_[v] = id;
   }
   for (const auto* named : {&graph.outputs(), &graph.assignments()}) {
