@@ -274,8 +274,9 @@ class Cutter {
         if (const auto it = lives.find(root(in)); it != lives.end())
           it->second.second = std::min(it->second.second, piece);
       }
-      for (size_t k = 0; k < node(id).outputs.size() && !is_view(node(id)); ++k)
-        lives[{id, static_cast<int32_t>(k)}] = {piece, piece};
+      for (size_t k = 0; k < node(id).outputs.size() && !is_view(node(id)); ++k) {
+        if (!in_place(node(id), k)) lives[{id, static_cast<int32_t>(k)}] = {piece, piece};
+      }
     }
     for (const auto* named : {&graph_.outputs(), &graph_.assignments()}) {
       for (const auto& [name, v] : *named) {
@@ -344,6 +345,7 @@ class Cutter {
       }
       for (size_t k = 0; k < node(id).outputs.size(); ++k) {
         const Value v{id, static_cast<int32_t>(k)};
+        if (in_place(node(id), k)) continue;  // a parameter's bytes
         run.writes.push_back(number_of(v, false));
         if (lives.at(v).second < number) segment.leaving.push_back(run.writes.back());
       }
