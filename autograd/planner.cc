@@ -56,7 +56,6 @@ class Planner {
     p_.buffers.clear();
     held_.clear();
     p_.steps.clear();
-    p_.flops = p_.recompute_flops = 0;
     p_.persistent_bytes = 0;
     place_values();
     write_steps();
@@ -71,6 +70,18 @@ class Planner {
     }
     p_.live_bytes = 0;
     lay_out(p_, to_the_end);
+    count_operations();
+  }
+
+  void count_operations() {
+    p_.flops = p_.recompute_flops = 0;
+    for (const Program::Step& step : p_.steps) {
+      const bool again = step.action == Program::Action::recompute;
+      if (!again && step.action != Program::Action::run) continue;
+      const double flops = cost_of(p_.graph, node(step.node)).flops;
+      p_.flops += flops;
+      if (again) p_.recompute_flops += flops;
+    }
   }
 
   size_t most_alive() const {
@@ -234,9 +245,6 @@ class Planner {
       const bool again = ran[static_cast<size_t>(id)];
       ran[static_cast<size_t>(id)] = true;
       p_.steps.push_back({again ? Program::Action::recompute : Program::Action::run, id, -1});
-      const double flops = cost_of(p_.graph, node(id)).flops;
-      p_.flops += flops;
-      if (again) p_.recompute_flops += flops;
       for (const int32_t b : dying[at]) p_.steps.push_back({Program::Action::free, -1, b});
     }
     for (size_t i = 0; i < p_.graph.assignments().size(); ++i) {

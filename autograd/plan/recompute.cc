@@ -207,21 +207,24 @@ std::vector<int32_t> least_recomputation(const Graph& graph, const std::vector<i
 
 void drop_unread_runs(const Graph& graph, std::vector<int32_t>& runs) {
   // Backwards: what is read behind a run, and whether its node runs there again.
-  std::set<Value> wanted;
-  std::vector<bool> again(graph.nodes().size(), false);
+  std::vector<size_t> first{0};  // [node]: of its outputs among all
+  for (const Node& n : graph.nodes()) first.push_back(first.back() + n.outputs.size());
+  std::vector<bool> wanted(first.back(), false), again(graph.nodes().size(), false);
   std::vector<int32_t> kept;
   for (size_t at = runs.size(); at-- > 0;) {
-    const int32_t id = runs[at];
-    const Node& n = graph.node(id);
+    const auto id = static_cast<size_t>(runs[at]);
     bool read = false;
-    for (size_t k = 0; k < n.outputs.size(); ++k)
-      read |= wanted.erase({id, static_cast<int32_t>(k)}) > 0;
-    if (again[static_cast<size_t>(id)] && !read) continue;
-    again[static_cast<size_t>(id)] = true;
-    for (const Value v : n.inputs) {
-      if (v.valid()) wanted.insert(v);
+    for (size_t v = first[id]; v < first[id + 1]; ++v) {
+      read = read || wanted[v];
+      wanted[v] = false;
     }
-    kept.push_back(id);
+    if (again[id] && !read) continue;
+    again[id] = true;
+    for (const Value v : graph.nodes()[id].inputs) {
+      if (v.valid())
+        wanted[first[static_cast<size_t>(v.node)] + static_cast<size_t>(v.output)] = true;
+    }
+    kept.push_back(runs[at]);
   }
   std::ranges::reverse(kept);
   runs = std::move(kept);
