@@ -141,6 +141,11 @@ PlanOptions plan_options(const MemoryOptions& o) {
   return options;
 }
 
+void add_dropout_option(CLI::App& command, bool& dropout) {
+  command.add_flag("--dropout", dropout,
+                   "the model's own dropout, at the rates that its config.json states");
+}
+
 void add_recipe_options(CLI::App& command, TrainOptions& o) {
   command.add_option("--steps", o.steps, "optimizer steps")->check(CLI::PositiveNumber);
   command.add_option("--batch", o.batch, "rows per step")->check(CLI::PositiveNumber);
@@ -153,6 +158,7 @@ void add_recipe_options(CLI::App& command, TrainOptions& o) {
       .add_option("--max-grad-norm", o.max_grad_norm,
                   "gradients are clipped to it; 0: they are not")
       ->check(CLI::NonNegativeNumber);
+  add_dropout_option(command, o.dropout);
   command.add_option("--eval-every", o.eval_every, "steps between looks at the development rows")
       ->check(CLI::PositiveNumber);
   command.add_flag("!--keep-last", o.keep_best,

@@ -67,6 +67,7 @@ struct MemoryOptions {
 void add_memory_options(CLI::App& command, MemoryOptions& options);
 PlanOptions plan_options(const MemoryOptions& options);
 void add_recipe_options(CLI::App& command, TrainOptions& options);
+void add_dropout_option(CLI::App& command, bool& dropout);
 // "auto" (the memory that is free), or bytes with an optional K, M or G.
 size_t parse_budget(const std::string& text);
 

@@ -78,14 +78,11 @@ class Pair {
         settings_(training_config(config_, method, small_settings(std::string(method.name)), kSteps,
                                   kind_)),
         front_{peft::virtual_tokens(method, settings_), peft::position_shift(method, settings_)},
-        base_(build_model(config_, {.batch = kBatch,
-                                    .length = kLength + front_.virtual_tokens,
-                                    .target_length = kLength,
-                                    .head = training_head(config_, kind_)})) {}
+        base_(base(config_, false)) {}
 
   // Throws UsageError where the method does not fit.
   void apply() {
-    adapted_ = adapt(false);
+    adapted_ = adapt(base_, false);
     if (peft::trainable_count(adapted_.graph) == 0)
       throw UsageError("{} finds nothing to train in a {} model", method_.name, config_.model_type);
     fill_store(adapted_, config_.folder, store_);
@@ -112,9 +109,23 @@ class Pair {
     EXPECT_EQ(merged.graph.nodes().size(), base_.nodes().size());
   }
 
+  // The model's dropout hides none of the method's places: at a rate that drops nothing it changes
+  // nothing.
+  void expect_the_same_with_dropout() const {
+    constexpr double kNothing = 1e-12;
+    ModelConfig config = config_;
+    config.dropout = {kNothing, kNothing, kNothing, kNothing, kNothing, kNothing, kNothing};
+    ParamStore moved = store_;
+    disturb(adapted_.graph, moved, 0.05F);
+    const peft::Adapted plain = adapt(base_, true), dropping = adapt(base(config, true), true);
+    EXPECT_TRUE(dropping.graph.input("rng").valid());
+    EXPECT_EQ(peft::trainable_count(dropping.graph), peft::trainable_count(plain.graph));
+    EXPECT_EQ(mismatch(logits(dropping.graph, moved), logits(plain.graph, moved), 1e-5, 3e-5), "");
+  }
+
   // A batch seen over and over.
   void expect_training() {
-    const peft::Adapted training = adapt(true);
+    const peft::Adapted training = adapt(base_, true);
     const MicroBatch whole{training, 1};
     const auto program = compile(training_step(
         {&whole, 1}, kind_, {.steps = kSteps, .weight_decay = 0}, method_.learning_rate));
@@ -139,8 +150,16 @@ class Pair {
   const std::string& model_type() const { return config_.model_type; }
 
  private:
-  peft::Adapted adapt(bool training) const {
-    return peft::apply(base_, method_, settings_,
+  Graph base(const ModelConfig& config, bool dropout) const {
+    return build_model(config, {.batch = kBatch,
+                                .length = kLength + front_.virtual_tokens,
+                                .target_length = kLength,
+                                .head = training_head(config, kind_),
+                                .dropout = dropout});
+  }
+
+  peft::Adapted adapt(const Graph& base, bool training) const {
+    return peft::apply(base, method_, settings_,
                        {.model = config_.model_type, .training = training});
   }
 
@@ -208,6 +227,7 @@ TEST_P(Architectures, TakeTheMethodOrAreListed) {
     EXPECT_EQ(refused, nullptr) << "is listed";
     if (promises().at(method).identity) pair.expect_identity();
     pair.expect_merging(promises().at(method).merges);
+    pair.expect_the_same_with_dropout();
     pair.expect_training();
   }
 }
