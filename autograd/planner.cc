@@ -112,6 +112,7 @@ class Planner {
   std::vector<int32_t> cheap_runs() const {
     std::vector<int32_t> runs =
         with_recomputation(p_.graph, order_, cheaply_kept(p_.graph, order_));
+    drop_unread_runs(p_.graph, runs);
     defer_updates(p_.graph, runs);
     return runs;
   }

@@ -22,7 +22,18 @@ struct KeepProblem {
 };
 
 // The values to keep, so that what is kept and what runs again cost the least together; among
-// equals those closest to what is wanted, so that the fewest runs come again.
-std::vector<bool> least_to_keep(const KeepProblem& problem);
+// equals those closest to what is wanted, so that the fewest runs come again. Prices may change
+// between two calls of solve().
+class LeastToKeep {
+ public:
+  explicit LeastToKeep(const KeepProblem& problem);
+  void set_price_of_run(size_t run, int64_t price) { network_.set_capacity(run_[run], price); }
+  void set_price_of_value(size_t v, int64_t price) { network_.set_capacity(value_[v], price); }
+  std::vector<bool> solve();  // [value]
+
+ private:
+  FlowNetwork network_;
+  std::vector<int32_t> run_, value_;  // edges
+};
 
 }  // namespace graft

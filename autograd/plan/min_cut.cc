@@ -9,25 +9,26 @@ int32_t FlowNetwork::add_node() {
   return static_cast<int32_t>(edges_of_.size()) - 1;
 }
 
-void FlowNetwork::add_edge(int32_t from, int32_t to, int64_t capacity) {
+int32_t FlowNetwork::add_edge(int32_t from, int32_t to, int64_t capacity) {
   edges_of_[static_cast<size_t>(from)].push_back(static_cast<int32_t>(edges_.size()));
   edges_.push_back({to, capacity});
   edges_of_[static_cast<size_t>(to)].push_back(static_cast<int32_t>(edges_.size()));
   edges_.push_back({from, 0});
+  return static_cast<int32_t>(edges_.size()) - 2;
 }
 
 bool FlowNetwork::find_levels(int32_t source, int32_t sink) {
   level_.assign(edges_of_.size(), -1);
   level_[static_cast<size_t>(source)] = 0;
-  std::vector<int32_t> queue{source};
-  for (size_t at = 0; at < queue.size(); ++at) {
-    const auto node = static_cast<size_t>(queue[at]);
+  queue_.assign(1, source);
+  for (size_t at = 0; at < queue_.size(); ++at) {
+    const auto node = static_cast<size_t>(queue_[at]);
     for (const int32_t e : edges_of_[node]) {
       const Edge& edge = edges_[static_cast<size_t>(e)];
       int32_t& level = level_[static_cast<size_t>(edge.to)];
       if (edge.left == 0 || level >= 0) continue;
       level = level_[node] + 1;
-      queue.push_back(edge.to);
+      queue_.push_back(edge.to);
     }
   }
   return level_[static_cast<size_t>(sink)] >= 0;
@@ -35,7 +36,8 @@ bool FlowNetwork::find_levels(int32_t source, int32_t sink) {
 
 // One path of a level graph at a time, without recursion: it may be as long as the model is deep.
 int64_t FlowNetwork::push(int32_t source, int32_t sink, int64_t limit) {
-  std::vector<int32_t> path;  // edges
+  std::vector<int32_t>& path = path_;  // edges
+  path.clear();
   int32_t node = source;
   while (node != sink) {
     auto& next = next_[static_cast<size_t>(node)];
@@ -67,6 +69,7 @@ int64_t FlowNetwork::push(int32_t source, int32_t sink, int64_t limit) {
 }
 
 int64_t FlowNetwork::maximize(int32_t source, int32_t sink) {
+  for (Edge& edge : edges_) edge.left = edge.capacity;
   int64_t flow = 0;
   while (flow < kInfinite && find_levels(source, sink)) {
     next_.assign(edges_of_.size(), 0);

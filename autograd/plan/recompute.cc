@@ -80,7 +80,7 @@ std::set<Value> cheaply_kept(const Graph& graph, const std::vector<int32_t>& ord
       if (n.phase == Phase::update) problem.must_keep.push_back(number_of(v));
     }
   }
-  const std::vector<bool> kept = least_to_keep(problem);
+  const std::vector<bool> kept = LeastToKeep(problem).solve();
   for (size_t i = 0; i < kept.size(); ++i) {
     if (kept[i]) results.insert(values[i]);
   }
@@ -119,45 +119,111 @@ double cost_of_repeats(const Graph& graph, const std::vector<int32_t>& runs) {
   return cost;
 }
 
+namespace {
+
+// The best runs so far.
+class Best {
+ public:
+  Best(const Graph& graph, const Machine& machine, size_t bytes)
+      : graph_(graph), machine_(machine), bytes_(bytes) {}
+
+  // Returns their live bytes.
+  size_t consider(std::vector<int32_t> runs) {
+    drop_unread_runs(graph_, runs);
+    defer_updates(graph_, runs);
+    const size_t live = machine_.live_bytes(runs);
+    const double cost = cost_of_repeats(graph_, runs);
+    const bool better = live_ > bytes_ ? live < live_ : live <= bytes_ && cost < cost_;
+    if (better) {
+      runs_ = std::move(runs);
+      cost_ = cost;
+      live_ = live;
+    }
+    return live;
+  }
+  std::vector<int32_t> take() { return std::move(runs_); }
+
+ private:
+  const Graph& graph_;
+  const Machine& machine_;
+  size_t bytes_;
+  std::vector<int32_t> runs_;
+  double cost_ = 0;
+  size_t live_ = SIZE_MAX;
+};
+
+// Live bytes grow with a planner's budget nearly as fast as it does: between one that fits and one
+// that does not, the next is where a straight line would meet `bytes`.
+void approach(const BudgetPlanner& planner, size_t bytes, size_t live_without, Best& best) {
+  constexpr double kCloseEnough = 0.998;
+  const double step = std::max(1.0, planner.step());
+  auto low = static_cast<double>(planner.least()), high = static_cast<double>(planner.most());
+  const auto aim = static_cast<double>(bytes);
+  const auto live_at = [&](double budget) {
+    return static_cast<double>(best.consider(planner.runs(static_cast<int64_t>(budget))));
+  };
+  double live_low = live_at(low), live_high = static_cast<double>(live_without);
+  for (int same = 0; live_low < kCloseEnough * aim && high - low > step;) {
+    // Halves where the line keeps missing on one side.
+    const double share =
+        std::abs(same) > 1 ? 0.5 : (aim - live_low) / std::max(live_high - live_low, 1.0);
+    const double middle = std::clamp(low + share * (high - low), low + step / 2, high - step / 2);
+    const double live = live_at(middle);
+    if (live <= aim) {
+      low = middle, live_low = live;
+      same = std::max(same, 0) + 1;
+    } else {
+      high = middle, live_high = live;
+      same = std::min(same, 0) - 1;
+    }
+  }
+}
+
+}  // namespace
+
 std::vector<int32_t> least_recomputation(const Graph& graph, const std::vector<int32_t>& order,
                                          const Machine& machine, size_t bytes) {
-  if (machine.live_bytes(order) <= bytes) return order;
-  struct Best {
-    std::vector<int32_t> runs;
-    double cost = 0;
-    size_t live = SIZE_MAX;
-  } best;
-  const auto consider = [&](std::vector<int32_t> runs) {
-    defer_updates(graph, runs);
-    const size_t live = machine.live_bytes(runs);
-    const double cost = cost_of_repeats(graph, runs);
-    const bool fits = live <= bytes;
-    const bool better = best.live > bytes ? live < best.live : fits && cost < best.cost;
-    if (better) best = {std::move(runs), cost, live};
-    return fits;
-  };
-  if (auto all = search_schedules(graph, order, machine.workspace, bytes))
-    consider(std::move(*all));
+  const size_t live = machine.live_bytes(order);
+  if (live <= bytes) return order;
+  Best best(graph, machine, bytes);
+  if (auto all = search_schedules(graph, order, machine.workspace, bytes)) {
+    best.consider(std::move(*all));
+    return best.take();
+  }
   const std::set<Value> cheap = cheaply_kept(graph, order);
-  consider(with_recomputation(graph, order, cheap));
+  best.consider(with_recomputation(graph, order, cheap));
   // What many segments read may be kept for all of them, or what is computed from it in each.
   std::vector<Value> always;
   for (const bool far : {true, false}) {
     Segmentation segments = cut_into_segments(graph, order, machine.workspace,
                                               [&](Value v) { return far || cheap.contains(v); });
-    if (segments.always == always && !far) break;
+    if (!far && segments.always == always) break;
     always = segments.always;
-    const BudgetPlanner planner(graph, order, std::move(segments));
-    const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(planner.step()));
-    int64_t low = planner.least(), high = planner.most();
-    consider(planner.runs(low));
-    if (consider(planner.runs(high))) continue;
-    while (high - low > step) {
-      const int64_t middle = low + (high - low) / 2;
-      (consider(planner.runs(middle)) ? low : high) = middle;
-    }
+    approach(BudgetPlanner(graph, order, std::move(segments)), bytes, live, best);
   }
-  return std::move(best.runs);
+  return best.take();
+}
+
+void drop_unread_runs(const Graph& graph, std::vector<int32_t>& runs) {
+  // Backwards: what is read behind a run, and whether its node runs there again.
+  std::set<Value> wanted;
+  std::vector<bool> again(graph.nodes().size(), false);
+  std::vector<int32_t> kept;
+  for (size_t at = runs.size(); at-- > 0;) {
+    const int32_t id = runs[at];
+    const Node& n = graph.node(id);
+    bool read = false;
+    for (size_t k = 0; k < n.outputs.size(); ++k)
+      read |= wanted.erase({id, static_cast<int32_t>(k)}) > 0;
+    if (again[static_cast<size_t>(id)] && !read) continue;
+    again[static_cast<size_t>(id)] = true;
+    for (const Value v : n.inputs) {
+      if (v.valid()) wanted.insert(v);
+    }
+    kept.push_back(id);
+  }
+  std::ranges::reverse(kept);
+  runs = std::move(kept);
 }
 
 void defer_updates(const Graph& graph, std::vector<int32_t>& runs) {

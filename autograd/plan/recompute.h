@@ -42,6 +42,9 @@ struct Machine {
 std::vector<int32_t> least_recomputation(const Graph& graph, const std::vector<int32_t>& order,
                                          const Machine& machine, size_t bytes);
 
+// Leaves out runs whose results nobody reads before the same node runs again.
+void drop_unread_runs(const Graph& graph, std::vector<int32_t>& runs);
+
 // Moves updates of parameters behind the last run that reads the old bytes.
 void defer_updates(const Graph& graph, std::vector<int32_t>& runs);
 

@@ -166,21 +166,41 @@ std::vector<SegmentOption> options_of(const Segment& segment) {
   std::vector<bool> everything(segment.bytes.size(), false);
   for (const int32_t v : problem.wanted) everything[static_cast<size_t>(v)] = true;
   try_kept(everything);
-  for (uint32_t again = 0; again < 1U << costly.size(); ++again) {
+  LeastToKeep least(problem);
+  // Sets of runs that may come again. Only one whose results are kept makes a difference when it is
+  // added.
+  std::vector<bool> seen(size_t{1} << costly.size(), false);
+  std::vector<uint32_t> open{0};
+  seen[0] = true;
+  while (!open.empty()) {
+    const uint32_t again = open.back();
+    open.pop_back();
     for (size_t k = 0; k < costly.size(); ++k)
-      problem.runs[costly[k]].price = (again >> k & 1) != 0 ? 0 : KeepProblem::kNever;
-    try_kept(least_to_keep(problem));
+      least.set_price_of_run(costly[k], (again >> k & 1) != 0 ? 0 : KeepProblem::kNever);
+    const std::vector<bool> kept = least.solve();
+    for (size_t k = 0; k < costly.size(); ++k) {
+      const uint32_t more = again | 1U << k;
+      const bool matters = std::ranges::any_of(segment.forward[costly[k]].writes, [&](int32_t v) {
+        return kept[static_cast<size_t>(v)];
+      });
+      if (!matters || seen[more]) continue;
+      seen[more] = true;
+      open.push_back(more);
+    }
+    try_kept(kept);
   }
   // Between keeping everything and running all that is cheap: a byte is worth so many operations.
+  constexpr double kFine = 4;
+  for (size_t i = 0; i < segment.forward.size(); ++i) {
+    const double cost = segment.forward[i].cost;
+    least.set_price_of_run(i,
+                           std::isfinite(cost) ? std::llround(cost * kFine) : KeepProblem::kNever);
+  }
   for (double worth = 0.25; worth < 1e5; worth *= 4) {
-    KeepProblem priced = problem;
-    for (size_t v = 0; v < priced.price.size(); ++v)
-      priced.price[v] = std::llround(static_cast<double>(priced.price[v]) * worth * 4);
-    for (size_t i = 0; i < segment.forward.size(); ++i) {
-      const double cost = segment.forward[i].cost;
-      priced.runs[i].price = std::isfinite(cost) ? std::llround(cost * 4) : KeepProblem::kNever;
-    }
-    try_kept(least_to_keep(priced));
+    for (size_t v = 0; v < problem.price.size(); ++v)
+      least.set_price_of_value(v,
+                               std::llround(static_cast<double>(problem.price[v]) * worth * kFine));
+    try_kept(least.solve());
   }
 
   const auto beats = [](const KeepOption& a, const KeepOption& b) {

@@ -177,29 +177,31 @@ TEST_F(PassFuzz, FoldedParameters) {
 
 TEST_F(PassFuzz, ExecutorEqualsEvaluator) {
   for_each_graph([&](const RandomGraph& g) {
-    for (const Graph& graph : {g.step, common_subexpressions(g.step)}) {
-      const size_t most = plan(graph, {.recompute = Recompute::none}).peak_bytes();
-      for (const PlanOptions& options :
-           {PlanOptions{.recompute = Recompute::none}, PlanOptions{.recompute = Recompute::cheap},
-            PlanOptions{.recompute = Recompute::cheap, .in_place = false},
-            PlanOptions{.recompute = Recompute::automatic, .budget = most - most / 8},
-            PlanOptions{.recompute = Recompute::automatic, .budget = 1}}) {
-        const Evaluation want = evaluate(graph, g.step_inputs, g.params);
-        ParamStore store;
-        for (const std::string& name : g.params.names())
-          store.set(name, g.params.get(name).clone());
-        Executor executor(std::make_shared<const Program>(plan(graph, options)), store);
-        executor.set_poison(true);
-        for (const std::string& name : graph.input_names())
-          executor.set_input(name, g.step_inputs.at(name));
-        executor.run();
-        std::map<std::string, Tensor> outputs, assigned;
-        for (const auto& [name, t] : want.outputs) outputs[name] = executor.output(name);
-        for (const auto& [name, t] : want.assigned) assigned[name] = store.get(name);
-        expect_same_bytes(outputs, want.outputs);
-        expect_same_bytes(assigned, want.assigned);
-        EXPECT_EQ(executor.high_water_bytes(), executor.program().arena_bytes);
-      }
+    const Graph shared = common_subexpressions(g.step);
+    const size_t most = plan(shared, {.recompute = Recompute::none}).peak_bytes();
+    const std::vector<std::pair<const Graph*, PlanOptions>> plans = {
+        {&g.step, {.recompute = Recompute::none}},
+        {&g.step, {.recompute = Recompute::cheap}},
+        {&g.step, {.recompute = Recompute::cheap, .in_place = false}},
+        {&shared, {.recompute = Recompute::cheap}},
+        {&shared, {.recompute = Recompute::automatic, .budget = most - most / 8}},
+        {&shared, {.recompute = Recompute::automatic, .budget = 1}}};
+    for (const auto& [stepped, options] : plans) {
+      const Graph& graph = *stepped;
+      const Evaluation want = evaluate(graph, g.step_inputs, g.params);
+      ParamStore store;
+      for (const std::string& name : g.params.names()) store.set(name, g.params.get(name).clone());
+      Executor executor(std::make_shared<const Program>(plan(graph, options)), store);
+      executor.set_poison(true);
+      for (const std::string& name : graph.input_names())
+        executor.set_input(name, g.step_inputs.at(name));
+      executor.run();
+      std::map<std::string, Tensor> outputs, assigned;
+      for (const auto& [name, t] : want.outputs) outputs[name] = executor.output(name);
+      for (const auto& [name, t] : want.assigned) assigned[name] = store.get(name);
+      expect_same_bytes(outputs, want.outputs);
+      expect_same_bytes(assigned, want.assigned);
+      EXPECT_EQ(executor.high_water_bytes(), executor.program().arena_bytes);
     }
   });
 }
