@@ -1,16 +1,15 @@
 // graft bench: how fast would a training step be here? On tokens that mean nothing, under random
 // weights where the model has none.
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <iostream>
 #include <map>
 
 #include "apps/step_command.h"
 #include "autograd/executor.h"
+#include "autograd/memory_report.h"
 #include "core/parallel.h"
+#include "core/process_memory.h"
 #include "core/random.h"
 #include "kernels/ceiling.h"
 #include "models/weights.h"
@@ -82,37 +81,22 @@ class RandomBatch {
   uint64_t at_ = 0;
 };
 
-size_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  size_t total = 0, resident = 0;
-  file >> total >> resident;
-  return resident * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-}
-
-struct Weights {
+ParamStore weights_of(const PlannedStep& s, uint64_t seed) {
   ParamStore store;
-  size_t model_bytes = 0;  // without the adapter
-};
-
-Weights weights_of(const PlannedStep& s, uint64_t seed) {
-  Weights w;
   const Graph& graph = s.adapted.graph;
-  if (!s.model.folder.empty()) load_parameters(s.model.folder, graph, w.store);
-  peft::initialize(s.adapted, w.store, seed);
-  for (const Param& p : graph.params()) {
-    if (p.adapter.empty()) w.model_bytes += w.store.stored(p.name).size_bytes();
-  }
+  if (!s.model.folder.empty()) load_parameters(s.model.folder, graph, store);
+  peft::initialize(s.adapted, store, seed);
   if (!s.adapted.fisher.params.empty()) {
     std::map<std::string, Tensor> even;  // any choice of entries costs the same
     for (const std::string& name : s.adapted.fisher.params)
       even[name] = draw(Init::uniform(0, 1), graph.param(name).type, 0, name);
-    s.adapted.fisher.start(even, w.store);
+    s.adapted.fisher.start(even, store);
   }
-  w.store.initialize(s.program->graph, seed);
+  store.initialize(s.program->graph, seed);
   for (const Param& p : graph.params()) {
-    if (p.trainable) w.store.own(p.name);
+    if (p.trainable) store.own(p.name);
   }
-  return w;
+  return store;
 }
 
 struct Timing {
@@ -144,22 +128,27 @@ Timing time_steps(const Bench& o, const PlannedStep& s, Executor& e) {
   return t;
 }
 
+double mega(size_t bytes) { return static_cast<double>(bytes) / 1e6; }
+
 void run_bench(const Bench& o) {
   const bool config_alone = load_config(o.model).folder.empty();
   const PlannedStep s = plan_step(o, config_alone ? StartWeights::drawn : StartWeights::given);
-  Weights weights = weights_of(s, static_cast<uint64_t>(o.common.seed));
-  const size_t before = resident_bytes();
-  Executor e(s.program, weights.store);
+  restart_peak();
+  const size_t before = resident_bytes(), weights = memory_parts(*s.program).weights;
+  ParamStore store = weights_of(s, static_cast<uint64_t>(o.common.seed));
+  Executor e(s.program, store);
+  restart_peak();
   const Timing t = time_steps(o, s, e);
   const double median = Timing::median(t.seconds), share = Timing::median(t.shares);
   const double tokens = static_cast<double>(o.batch * (s.length + s.target_length)) / median;
   const size_t peak = s.program->persistent_bytes + e.high_water_bytes();
-  const size_t after = resident_bytes();
+  const size_t measured = e.peak_over_weights(before);
   if (o.common.json) {
     print_json({{"method", s.method->name},
                 {"task_kind", name_of(s.kind)},
                 {"batch", o.batch},
                 {"length", s.length},
+                {"max_grad_norm", o.step.max_grad_norm},
                 {"target_length", s.target_length},
                 {"seconds_per_step", median},
                 {"seconds_per_step_min", t.seconds[0]},
@@ -168,15 +157,18 @@ void run_bench(const Bench& o) {
                 {"share_of_peak", share},
                 {"peak_bytes", peak},
                 {"planned_peak_bytes", s.program->peak_bytes()},
-                {"model_bytes", weights.model_bytes},
-                {"rss_over_model_bytes", after - std::min(after, before)}});
+                {"model_bytes", weights},
+                {"planned_over_model_bytes", s.program->peak_bytes() - weights},
+                {"rss_over_model_bytes", measured}});
     return;
   }
   std::cout << fmt::format(
       "{}, {}: {:.4f} s a step (best {:.4f}), {:.0f} tokens/s, {:.1f} GFLOP/s: {:.2f} of what "
-      "multiply-adds reach here; {:.1f} MB at the peak, as planned\n",
+      "multiply-adds reach here; {:.1f} MB at the peak, as planned; beside the model's {:.1f} MB "
+      "the process had {:.1f} MB, {:.1f} MB planned\n",
       s.method->name, name_of(s.kind), median, t.seconds[0], tokens,
-      s.program->flops / median / 1e9, share, static_cast<double>(peak) / 1e6);
+      s.program->flops / median / 1e9, share, mega(peak), mega(weights), mega(measured),
+      mega(s.program->peak_bytes() - weights));
 }
 
 }  // namespace

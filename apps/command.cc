@@ -146,6 +146,14 @@ void add_dropout_option(CLI::App& command, bool& dropout) {
                    "the model's own dropout, at the rates that its config.json states");
 }
 
+void add_optimizer_options(CLI::App& command, StepOptions& o) {
+  command
+      .add_option("--max-grad-norm", o.max_grad_norm,
+                  "gradients are clipped to it; 0: they are not, and each is used and gone as soon "
+                  "as it is computed")
+      ->check(CLI::NonNegativeNumber);
+}
+
 void add_recipe_options(CLI::App& command, TrainOptions& o) {
   command.add_option("--steps", o.steps, "optimizer steps")->check(CLI::PositiveNumber);
   command.add_option("--batch", o.batch, "rows per step")->check(CLI::PositiveNumber);
@@ -154,11 +162,8 @@ void add_recipe_options(CLI::App& command, TrainOptions& o) {
   command.add_option("--head-lr", o.head_lr, "learning rate of the task head")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--weight-decay", o.weight_decay)->check(CLI::NonNegativeNumber);
-  command
-      .add_option("--max-grad-norm", o.max_grad_norm,
-                  "gradients are clipped to it; 0: they are not")
-      ->check(CLI::NonNegativeNumber);
   add_dropout_option(command, o.dropout);
+  add_optimizer_options(command, o);
   command.add_option("--eval-every", o.eval_every, "steps between looks at the development rows")
       ->check(CLI::PositiveNumber);
   command.add_flag("!--keep-last", o.keep_best,

@@ -16,7 +16,8 @@ namespace graft {
 // Each adds its commands to the program; a command runs while the command line is parsed.
 void add_train_commands(CLI::App& app);  // tune, compare
 void add_model_commands(CLI::App& app);  // eval, embed, merge
-void add_shape_commands(CLI::App& app);  // plan, methods
+void add_plan_command(CLI::App& app);
+void add_methods_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_data_commands(CLI::App& app);  // data, encode, train-tokenizer, inspect
 void add_graph_command(CLI::App& app);
@@ -66,6 +67,8 @@ struct MemoryOptions {
 };
 void add_memory_options(CLI::App& command, MemoryOptions& options);
 PlanOptions plan_options(const MemoryOptions& options);
+// How gradients become updates.
+void add_optimizer_options(CLI::App& command, StepOptions& options);
 void add_recipe_options(CLI::App& command, TrainOptions& options);
 void add_dropout_option(CLI::App& command, bool& dropout);
 // "auto" (the memory that is free), or bytes with an optional K, M or G.

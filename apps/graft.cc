@@ -13,7 +13,8 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   graft::add_train_commands(app);
   graft::add_model_commands(app);
-  graft::add_shape_commands(app);
+  graft::add_plan_command(app);
+  graft::add_methods_command(app);
   graft::add_bench_command(app);
   graft::add_data_commands(app);
   graft::add_graph_command(app);

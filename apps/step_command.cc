@@ -67,6 +67,7 @@ void add_step_options(CLI::App& command, StepCommand& o) {
       ->check(CLI::PositiveNumber);
   add_dropout_option(command, o.dropout);
   add_memory_options(command, o.memory);
+  add_optimizer_options(command, o.step);
 }
 
 PlannedStep plan_step(const StepCommand& o, StartWeights start) {
@@ -75,7 +76,7 @@ PlannedStep plan_step(const StepCommand& o, StartWeights start) {
   s.kind = task_kind_of(o.task_kind, s.model);
   Json config;
   std::tie(s.method, config) = method_of(o.method);
-  config = training_config(s.model, *s.method, config, StepOptions().steps, s.kind);
+  config = training_config(s.model, *s.method, config, o.step.steps, s.kind);
   s.front = {peft::virtual_tokens(*s.method, config), peft::position_shift(*s.method, config)};
 
   ModelOptions shape{.batch = o.batch,
@@ -100,7 +101,7 @@ PlannedStep plan_step(const StepCommand& o, StartWeights start) {
   s.outputs = base.type(base.output("logits")).shape[-1];
   s.adapted = peft::apply(base, *s.method, config, {.model = s.model.model_type, .training = true});
   const MicroBatch whole{s.adapted, 1};
-  s.program = compile(training_step({&whole, 1}, s.kind, {}, s.method->learning_rate),
+  s.program = compile(training_step({&whole, 1}, s.kind, o.step, s.method->learning_rate),
                       plan_options(o.memory));
   return s;
 }

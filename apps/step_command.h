@@ -9,6 +9,7 @@
 #include "models/batch.h"
 #include "models/config.h"
 #include "peft/method.h"
+#include "train/step.h"
 #include "train/task.h"
 
 namespace graft {
@@ -18,6 +19,7 @@ struct StepCommand {
   MethodOptions method;
   MemoryOptions memory;
   std::string model, task_kind;
+  StepOptions step;
   int64_t batch = 32;
   bool dropout = false;
   int64_t length = 0, target_length = 0, labels = 0;  // 0: see the options

@@ -140,8 +140,11 @@ void run_tune(const Tune& o) {
   }
   Comparison one = comparison_of(task, train);
   one.methods.push_back({{r}, bytes});
-  std::cout << table_of(one) << (method->name == "full" ? "model" : "adapter") << " written to "
-            << o.output << "\n";
+  std::cout << table_of(one)
+            << fmt::format("beside the model: {:.1f} MB planned, {:.1f} MB in the process\n",
+                           static_cast<double>(r.planned_over_model_bytes) / 1e6,
+                           static_cast<double>(r.rss_over_model_bytes) / 1e6)
+            << (method->name == "full" ? "model" : "adapter") << " written to " << o.output << "\n";
   if (train.profile) std::cout << profile_table(r);
 }
 

@@ -113,6 +113,10 @@ std::function<Value(Value)> Builder::append(const Graph& graph, const std::strin
     }
   }
   path_ = path;
+  for (const Mark& m : graph.marks()) {
+    if (m.role != Role::reparametrized)
+      g_.marks_.push_back({m.role, moved(m.value), m.layer, m.scope});
+  }
   return [place](Value v) {
     return v.valid() ? Value{place[static_cast<size_t>(v.node)], v.output} : v;
   };

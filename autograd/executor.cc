@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <set>
 #include <utility>
 
+#include "autograd/memory_report.h"
 #include "autograd/op.h"
 #include "core/error.h"
+#include "core/process_memory.h"
 
 namespace graft {
 
@@ -32,6 +35,17 @@ View Executor::view(Value v) const {
   const Type& t = program_->graph.type(v);
   const int32_t b = program_->place[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)];
   return {data_[static_cast<size_t>(b)], t.dtype, t.shape, true};
+}
+
+// What was packed: a parameter that no run reads, or its transpose.
+void Executor::rest_in_panels(const Node& pack, const std::string& panels) {
+  const Program& p = *program_;
+  Value v = pack.inputs[0];
+  const bool transposed = p.graph.node(v.node).op->name == "transpose";
+  if (transposed) v = p.graph.node(v.node).inputs[0];
+  const Program::Buffer& b =
+      p.buffers[static_cast<size_t>(p.place[static_cast<size_t>(v.node)][0])];
+  if (b.kind == Program::Kind::source) store_.rest_in_panels(b.name, panels, transposed);
 }
 
 void Executor::bind() {
@@ -66,9 +80,9 @@ void Executor::bind() {
   // A source is only read here: what it had to be converted to is gone afterwards.
   const auto source = [&](const std::string& name) {
     const DType dtype = p.graph.param(name).type.dtype;
-    return store_.stored(name).dtype() == dtype ? store_.stored(name)
-           : dtype == DType::f32                ? std::as_const(store_).get(name)
-                                                : store_.in_type(name, dtype);
+    return store_.stored_type(name) == dtype ? store_.stored(name)
+           : dtype == DType::f32             ? std::as_const(store_).get(name)
+                                             : store_.in_type(name, dtype);
   };
   auto for_sources = [&](const Node& n, auto f) {
     for (const Value v : n.inputs) {
@@ -125,7 +139,9 @@ void Executor::bind() {
     for_sources(n, [&](size_t b) {
       persistent_[b] = {};
       data_[b] = nullptr;
+      store_.rest(p.buffers[b].name);
     });
+    if (n.op->name == "pack") rest_in_panels(n, p.buffers[first_buffer(i)].name);
     for (const size_t from : last_read[i]) {
       for (const int32_t b : p.place[from]) persistent_[static_cast<size_t>(b)] = {};
     }
@@ -212,6 +228,18 @@ void Executor::run() {
     }
   }
   if (profile_) ++profiled_runs_;
+}
+
+size_t Executor::peak_over_weights(size_t before) const {
+  std::set<std::string> counted;
+  size_t weights = before;
+  for (size_t b = 0; b < persistent_.size(); ++b) {
+    const Program::Buffer& buffer = program_->buffers[b];
+    if (is_weight(*program_, buffer) && counted.insert(buffer.name).second)
+      weights += resident_bytes(persistent_[b].bytes(), persistent_[b].size_bytes());
+  }
+  const size_t peak = peak_resident_bytes();
+  return peak - std::min(peak, weights);
 }
 
 Tensor Executor::output(const std::string& name) const {

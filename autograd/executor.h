@@ -51,6 +51,10 @@ class Executor {
 
   const Program& program() const { return *program_; }
   size_t high_water_bytes() const { return high_water_; }  // of the arena, as seen while running
+  // The most memory that the process had (core/process_memory.h), without what it had before there
+  // was a model and without what is in memory now of the weights that runs read. Planned for are
+  // Program::peak_bytes() without MemoryParts::weights.
+  size_t peak_over_weights(size_t before) const;
   // Fills memory with NaN as soon as it is free, so that a plan that frees too early shows.
   void set_poison(bool on) { poison_ = on; }
   void set_profile(bool on);
@@ -68,6 +72,7 @@ class Executor {
     std::byte* freed = nullptr;
   };
   void bind();
+  void rest_in_panels(const Node& pack, const std::string& panels);
   View view(Value v) const;
 
   std::shared_ptr<const Program> program_;

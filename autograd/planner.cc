@@ -10,6 +10,7 @@
 #include "autograd/plan/layout.h"
 #include "autograd/plan/lives.h"
 #include "autograd/plan/order.h"
+#include "autograd/plan/scratch.h"
 #include "core/error.h"
 #include "core/random.h"
 
@@ -27,7 +28,7 @@ class Planner {
     p_.graph = graph;
     p_.backend = options.backend;
     p_.once = computed_once(graph, live_);
-    order_ = execution_order(graph, live_, p_.once);
+    order_ = execution_order(graph, live_, p_.once, p_.backend);
     find_homes();
   }
 
@@ -204,7 +205,7 @@ class Planner {
       }
       p_.place[static_cast<size_t>(id)][k] = b;
     }
-    if (const size_t bytes = workspace_bytes(n); bytes > 0) {
+    if (const size_t bytes = scratch_bytes(p_.graph, n, p_.backend); bytes > 0) {
       std::vector<Life> lives;
       for (const Life& life : lives_->of(id, 0)) lives.push_back({life.first, life.first});
       p_.workspace[static_cast<size_t>(id)] =
@@ -281,26 +282,6 @@ class Planner {
       }
     }
     return true;
-  }
-
-  size_t workspace_bytes(const Node& n) const {
-    const KernelEntry* kernel = n.op->view_of >= 0 ? nullptr : find_kernel(p_.backend, n.op->name);
-    if (kernel == nullptr) {
-      if (n.op->view_of >= 0) return 0;
-      throw DeviceError("op '{}' at '{}' has no {} kernel", n.op->name, n.scope,
-                        name_of(p_.backend));
-    }
-    if (kernel->workspace == nullptr) return 0;
-    std::vector<View> in, out;
-    for (const Value v : n.inputs) {
-      if (v.valid()) {
-        in.push_back({nullptr, p_.graph.type(v).dtype, p_.graph.type(v).shape, true});
-      } else {
-        in.push_back({.present = false});
-      }
-    }
-    for (const Type& t : n.outputs) out.push_back({nullptr, t.dtype, t.shape, true});
-    return kernel->workspace({in, out, &n.attrs, nullptr});
   }
 
   // Names the value by what it is computed from, so that every program on the same store finds the

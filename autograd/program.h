@@ -63,22 +63,8 @@ struct Program {
   size_t peak_bytes() const { return persistent_bytes + arena_bytes; }
 };
 
-// Persistent and transient bytes by what they serve.
-struct MemoryParts {
-  size_t weights = 0, adapters = 0, gradients = 0, optimizer = 0, inputs = 0, activations = 0,
-         workspace = 0;
-};
-MemoryParts memory_parts(const Program& program);
-
 // Bytes alive in the arena after each step, for plots.
 std::vector<size_t> memory_timeline(const Program& program);
-
-// The largest values alive at the peak and where in the model they stand, a line each.
-std::string explain_peak(const Program& program, size_t lines = 8);
-
-// Throws BudgetError where the peak is above a budget in bytes (0: none), with the smallest one
-// that is met and what is alive at the peak.
-void expect_budget(const Program& program, size_t budget);
 
 // One line per step with offsets; stable.
 std::string to_text(const Program& program);

@@ -85,11 +85,11 @@ Entry read_entry(const std::string& name, const Json& v, size_t data_size,
 
 SafeTensors SafeTensors::open(const std::string& path) {
   const auto file = MappedFile::open(path);
-  return parse(file->bytes(), file, path);
+  return parse(file->bytes(), file, path, Backing::file);
 }
 
 SafeTensors SafeTensors::parse(std::span<std::byte> bytes, const std::shared_ptr<const void>& owner,
-                               std::string source) {
+                               std::string source, Backing backing) {
   SafeTensors st;
   st.source_ = std::move(source);
   uint64_t header_size = 0;
@@ -139,7 +139,7 @@ SafeTensors SafeTensors::parse(std::span<std::byte> bytes, const std::shared_ptr
     throw FileError("{}: {} bytes follow the last tensor", st.source_, data.size() - at);
   for (const Entry& e : entries) {
     std::byte* p = data.data() + e.begin;
-    Tensor t(e.dtype, e.shape, p, owner);
+    Tensor t(e.dtype, e.shape, p, owner, backing);
     // Views need aligned elements; old writers did not pad the header.
     if (reinterpret_cast<uintptr_t>(p) % size_of(e.dtype) != 0) {
       t = Tensor(e.dtype, e.shape);

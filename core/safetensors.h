@@ -22,7 +22,7 @@ class SafeTensors {
   static SafeTensors open(const std::string& path);
   // The same for bytes in memory, kept alive by `owner`; `source` names them in errors.
   static SafeTensors parse(std::span<std::byte> bytes, const std::shared_ptr<const void>& owner,
-                           std::string source);
+                           std::string source, Backing backing = Backing::memory);
 
   bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
   const Tensor& tensor(std::string_view name) const;  // throws FileError when there is none

@@ -1,6 +1,7 @@
 #include "core/tensor.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -105,8 +106,19 @@ Tensor::Tensor(DType dtype, const Shape& shape) : dtype_(dtype), shape_(shape) {
   owner_ = std::move(memory);
 }
 
-Tensor::Tensor(DType dtype, const Shape& shape, void* bytes, std::shared_ptr<const void> owner)
-    : dtype_(dtype), shape_(shape), bytes_(bytes), owner_(std::move(owner)) {}
+Tensor::Tensor(DType dtype, const Shape& shape, void* bytes, std::shared_ptr<const void> owner,
+               Backing backing)
+    : dtype_(dtype), shape_(shape), bytes_(bytes), owner_(std::move(owner)), backing_(backing) {}
+
+void Tensor::release_pages() const {
+  if (!mapped()) return;
+  // Whole pages only: their neighbours at the ends belong to other tensors, too.
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(bytes_);
+  const uintptr_t first = (begin + page - 1) / page * page,
+                  last = (begin + size_bytes()) / page * page;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
 
 Tensor Tensor::clone() const {
   Tensor t(dtype_, shape_);

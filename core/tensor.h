@@ -15,6 +15,9 @@ namespace graft {
 
 enum class Device : uint8_t { cpu, cuda };
 
+// What stands behind bytes: memory, or a file that can be read again.
+enum class Backing : uint8_t { memory, file };
+
 // A cheap handle: copies share the bytes. The owner keeps whatever holds them alive (heap, file
 // mapping, arena).
 class Tensor {
@@ -23,7 +26,8 @@ class Tensor {
   // Allocates zeroed memory, aligned for the widest vector.
   Tensor(DType dtype, const Shape& shape);
   // Wraps bytes that `owner` keeps alive; they must be writable if anyone writes through data<T>().
-  Tensor(DType dtype, const Shape& shape, void* bytes, std::shared_ptr<const void> owner);
+  Tensor(DType dtype, const Shape& shape, void* bytes, std::shared_ptr<const void> owner,
+         Backing backing = Backing::memory);
 
   template <typename T>
   static Tensor from(const Shape& shape, std::span<const T> values) {
@@ -48,6 +52,11 @@ class Tensor {
   int64_t elements() const { return shape_.elements(); }
   size_t size_bytes() const { return static_cast<size_t>(elements()) * size_of(dtype_); }
   Device device() const { return Device::cpu; }
+  bool shared() const { return owner_.use_count() > 1; }  // another handle keeps the bytes, too
+  bool mapped() const { return backing_ == Backing::file; }
+  // Gives the memory behind a mapped file back to the system; who looks again reads the file again.
+  // What was written into the mapping since is lost. Other memory stays as it is.
+  void release_pages() const;
 
   void* bytes() { return bytes_; }
   const void* bytes() const { return bytes_; }
@@ -85,6 +94,7 @@ class Tensor {
   Shape shape_;
   void* bytes_ = nullptr;
   std::shared_ptr<const void> owner_;
+  Backing backing_ = Backing::memory;
 };
 
 // Zeroed memory at a 64-byte boundary (2 MiB and huge pages for large blocks); throws Error when

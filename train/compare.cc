@@ -70,6 +70,8 @@ Json to_json(const TrainResult& r) {
             {"tokens_per_second", r.tokens_per_second},
             {"peak_bytes", r.peak_bytes},
             {"planned_peak_bytes", r.planned_peak_bytes},
+            {"planned_over_model_bytes", r.planned_over_model_bytes},
+            {"rss_over_model_bytes", r.rss_over_model_bytes},
             {"peak_rss_bytes", static_cast<int64_t>(usage.ru_maxrss) * 1024},
             {"losses", losses}};
   if (!r.also.empty()) j["also_metrics"] = r.also;

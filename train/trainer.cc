@@ -7,7 +7,9 @@
 #include <limits>
 
 #include "autograd/compile.h"
+#include "autograd/memory_report.h"
 #include "core/error.h"
+#include "core/process_memory.h"
 #include "models/batch.h"
 #include "models/fresh_weights.h"
 #include "models/weights.h"
@@ -37,6 +39,8 @@ double scalar(const Executor& e, const char* output) {
 Trainer::Trainer(const ModelConfig& model, const Task& task, const peft::Method& method,
                  const Json& hyperparameters, const TrainOptions& options)
     : model_(model), task_(task), method_(method), config_(hyperparameters), options_(options) {
+  restart_peak();
+  resident_before_ = resident_bytes();
   if (options_.lr <= 0) options_.lr = method_.learning_rate;
   config_ = training_config(model_, method_, config_, options_.steps, task_.trained_as());
   first_config_ = config_;
@@ -315,8 +319,9 @@ TrainResult Trainer::train(const OnStep& on_step) {
     }
   }
   result.planned_peak_bytes = largest->peak_bytes();
+  result.planned_over_model_bytes = largest->peak_bytes() - memory_parts(*largest).weights;
   result.timeline = memory_timeline(*largest);
-  expect_budget(*largest, options_.memory.budget);
+  expect_budget(*largest, options_.memory);
   arena_ = std::make_shared<Arena>(arena);
 
   size_t stage = 0;
@@ -348,6 +353,8 @@ TrainResult Trainer::train(const OnStep& on_step) {
     const bool due = options_.save_every > 0 && progress_.step % options_.save_every == 0;
     if (!options_.checkpoint.empty() && !last && (due || result.interrupted)) save(run[stage]);
   }
+  if (!train_pool_.empty())
+    result.rss_over_model_bytes = train_pool_.begin()->second->peak_over_weights(resident_before_);
   add_profile(result);
   std::ranges::sort(result.profile, std::greater{}, &OpTime::seconds);
   for (const auto& [name, t] : best_) store_.set(name, t);

@@ -64,6 +64,8 @@ struct TrainResult {
   double metric = 0, also_metric = 0;  // the task's own, on the test rows and on what else there is
   int64_t best_step = 0;               // with eval_every: where the parameters come from
   size_t planned_peak_bytes = 0, peak_bytes = 0;  // of the largest step
+  // Beside the model as runs read it: planned, and what the process had at most while it trained.
+  size_t planned_over_model_bytes = 0, rss_over_model_bytes = 0;
   double eval_seconds = 0;                        // of the test set
   std::vector<CurvePoint> curve;
   std::vector<size_t> timeline;  // arena bytes alive during the largest step
@@ -155,6 +157,7 @@ class Trainer {
   ImageConfig image_config_;
   peft::Adapted adapted_;
   ParamStore store_;
+  size_t resident_before_ = 0;  // of the process, without a model
   Progress progress_;
   std::map<std::string, Tensor> best_;
   std::vector<double> seconds_;

@@ -124,7 +124,7 @@ class WeightPacker {
     if (store_ == nullptr || !store_->contains(w.param)) return DType::f32;
     const Value leaf = graph_.param_value(w.param);
     if (leaf != w.value && (live_uses(leaf).size() != 1 || is_result(leaf))) return DType::f32;
-    const DType stored = store_->stored(w.param).dtype();
+    const DType stored = store_->stored_type(w.param);
     return stored == DType::bf16 || stored == DType::f16 ? stored : DType::f32;
   }
   Value as_stored(const Weight& w, DType stored) {

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <queue>
 #include <set>
 #include <string>
 
 #include "autograd/op.h"
+#include "autograd/plan/free_early.h"
+#include "autograd/plan/sources.h"
 #include "core/error.h"
 
 namespace graft {
@@ -36,7 +39,7 @@ std::vector<bool> computed_once(const Graph& graph, const std::vector<bool>& liv
 }
 
 std::vector<int32_t> execution_order(const Graph& graph, const std::vector<bool>& live,
-                                     const std::vector<bool>& once) {
+                                     const std::vector<bool>& once, Backend backend) {
   const auto count = static_cast<int32_t>(graph.nodes().size());
   std::vector<std::vector<int32_t>> after(static_cast<size_t>(count));
   std::vector<int32_t> pending(static_cast<size_t>(count), 0);
@@ -44,7 +47,14 @@ std::vector<int32_t> execution_order(const Graph& graph, const std::vector<bool>
     after[static_cast<size_t>(from)].push_back(to);
     ++pending[static_cast<size_t>(to)];
   };
-  const Uses uses(graph.nodes());
+  const Sources sources(graph);
+  std::map<Value, std::vector<int32_t>> readers;  // of the same bytes, views and leaves alike
+  for (int32_t i = 0; i < count; ++i) {
+    if (!live[static_cast<size_t>(i)]) continue;
+    for (const Value v : graph.node(i).inputs) {
+      if (v.valid()) readers[sources.of(v)].push_back(i);
+    }
+  }
   for (int32_t i = 0; i < count; ++i) {
     if (!live[static_cast<size_t>(i)]) continue;
     const Node& n = graph.node(i);
@@ -53,8 +63,8 @@ std::vector<int32_t> execution_order(const Graph& graph, const std::vector<bool>
     }
     for (int8_t updated : n.op->updates) {
       if (updated < 0) continue;
-      for (const Use& u : uses.of(n.inputs[static_cast<size_t>(updated)])) {
-        if (u.node != i && live[static_cast<size_t>(u.node)]) edge(u.node, i);
+      for (const int32_t reader : readers[sources.of(n.inputs[static_cast<size_t>(updated)])]) {
+        if (reader != i) edge(reader, i);
       }
     }
   }
@@ -77,7 +87,7 @@ std::vector<int32_t> execution_order(const Graph& graph, const std::vector<bool>
     throw GraphError(
         "updates in place cannot be ordered: two of them read each other's old values");
   }
-  return order;
+  return free_early(graph, order, backend);
 }
 
 }  // namespace graft

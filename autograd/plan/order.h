@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "autograd/graph.h"
+#include "kernels/kernel.h"
 
 namespace graft {
 
@@ -18,6 +19,6 @@ std::vector<bool> computed_once(const Graph& graph, const std::vector<bool>& liv
 // waits for everyone who reads the old value. Throws GraphError where two updates wait for each
 // other.
 std::vector<int32_t> execution_order(const Graph& graph, const std::vector<bool>& live,
-                                     const std::vector<bool>& once);
+                                     const std::vector<bool>& once, Backend backend = Backend::cpu);
 
 }  // namespace graft

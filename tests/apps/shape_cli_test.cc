@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 
 #include "tests/apps/program.h"
 #include "tests/support/schedule_checker.h"
@@ -31,8 +32,27 @@ TEST(ShapeCli, PlanCountsWithoutWeights) {
   EXPECT_EQ(j.at("trainable_parameters"), 6 * 2 * 4 * (384 + 384));
   size_t sum = 0;
   for (const auto& [name, bytes] : j.at("parts").items()) sum += bytes.get<size_t>();
-  EXPECT_LE(sum, j.at("peak_bytes").get<size_t>());
+  EXPECT_EQ(sum, j.at("peak_bytes").get<size_t>());
+  EXPECT_LE(j.at("minimum_budget_bytes").get<size_t>(), j.at("peak_bytes").get<size_t>());
   EXPECT_GT(j.at("flops_per_step").get<double>(), 8e10);
+}
+
+// All gradients wait for their common norm, or none does.
+TEST(ShapeCli, WithoutClippingGradientsComeAndGo) {
+  const auto plan = [](const char* options) {
+    return graft("plan --json --method full --batch 1 --length 8 --model " + minilm_folder() +
+                     "/config.json " + options,
+                 Streams::out)
+        .json();
+  };
+  const Json clipped = plan(""), updated = plan("--max-grad-norm 0");
+  const size_t weights = clipped.at("parts").at("weights").get<size_t>();
+  EXPECT_GT(clipped.at("parts").at("gradients").get<size_t>(), 0.99 * static_cast<double>(weights));
+  // The table of tokens is half of the model, and its gradient the last.
+  EXPECT_LT(updated.at("peak_bytes").get<double>(),
+            clipped.at("peak_bytes").get<double>() - 0.4 * static_cast<double>(weights));
+  EXPECT_EQ(clipped.at("max_grad_norm"), 1);
+  EXPECT_EQ(updated.at("max_grad_norm"), 0);
 }
 
 TEST(ShapeCli, BenchRunsAsPlanned) {
@@ -174,7 +194,10 @@ TEST(ShapeCli, TheLanguageHeadIsPlannedInChunks) {
     write_json_file(dir / "config.json", config);
     const Json parts =
         graft("plan --json --model " + (dir / "config.json"), Streams::out).json().at("parts");
-    return parts.at("kept_activations").get<int64_t>() + parts.at("workspace").get<int64_t>();
+    int64_t beside = 0;
+    for (const char* part : {"kept_activations", "recomputed", "transient", "workspace"})
+      beside += parts.at(part).get<int64_t>();
+    return beside;
   };
   const int64_t logits = int64_t{4} * 32 * 64 * 50000;
   EXPECT_LT(beside_weights(100000) - beside_weights(50000), logits / 100);
@@ -200,6 +223,82 @@ TEST(ShapeCli, PlanWritesTheWholeSchedule) {
     return parse_json_file(dir / name).at("peak_bytes").get<size_t>();
   };
   EXPECT_LT(bytes("cheap.json"), bytes("none.json"));
+}
+
+// What is alive from run to run, and what recomputation is worth, as numbers and as pictures.
+TEST(ShapeCli, PlanShowsMemory) {
+  const TemporaryFolder dir;
+  write_json_file(dir / "config.json", models().at("encoder-decoder"));
+  const std::string command = fmt::format("plan --json --model {}/config.json", dir.path());
+  const Result numbers = graft(
+      command + " --timeline " + (dir / "t.json") + " --curve " + (dir / "c.json"), Streams::out);
+  ASSERT_EQ(numbers.status, 0) << numbers.output;
+  const Json plan = numbers.json(), timeline = parse_json_file(dir / "t.json"),
+             points = parse_json_file(dir / "c.json").at("points");
+  size_t highest = 0;
+  std::string phases;
+  std::set<int> blocks;
+  for (const Json& run : timeline.at("runs")) {
+    highest = std::max(highest, run.at("bytes").get<size_t>());
+    const auto phase = run.at("phase").get<std::string>();
+    if (!phases.ends_with(phase)) phases += " " + phase;
+    if (!run.at("layer").is_null()) blocks.insert(run.at("layer").get<int>());
+  }
+  EXPECT_EQ(phases, " forward backward update");
+  EXPECT_EQ(blocks, (std::set<int>{0, 1}));
+  EXPECT_EQ(highest + plan.at("parts").at("gaps").get<size_t>(), plan.at("peak_bytes"));
+  EXPECT_EQ(timeline.at("peak_bytes"), plan.at("peak_bytes"));
+
+  std::map<std::string, Json> named;
+  for (size_t i = 0; i < points.size(); ++i) {
+    named[points[i].at("recompute").get<std::string>()] = points[i];
+    EXPECT_GE(points[i].at("peak_bytes"), points[i == 0 ? 0 : i - 1].at("peak_bytes"));
+  }
+  EXPECT_EQ(named.at("none").at("share_of_forward"), 0);
+  EXPECT_EQ(named.at("cheap").at("peak_bytes"), plan.at("peak_bytes"));
+  EXPECT_EQ(named.at("least").at("peak_bytes"), plan.at("minimum_budget_bytes"));
+  EXPECT_EQ(points[0].at("peak_bytes"), plan.at("minimum_budget_bytes"));
+
+  const Result drawn = graft(
+      command + " --timeline " + (dir / "t.svg") + " --curve " + (dir / "c.svg"), Streams::out);
+  ASSERT_EQ(drawn.status, 0) << drawn.output;
+  const std::string t = read_file(dir / "t.svg"), c = read_file(dir / "c.svg");
+  for (const char* text : {"forward", "backward", "update", ">e0<", ">d1<", "kept_activations"})
+    EXPECT_NE(t.find(text), std::string::npos) << text;
+  for (const char* text : {"none", "cheap", "least"})
+    EXPECT_NE(c.find(text), std::string::npos) << text;
+  EXPECT_EQ(graft(command + " --curve " + (dir / "c.png")).status, 2);
+}
+
+// Too small a budget is refused with the smallest that is met, and that one is met.
+TEST(ShapeCli, TheSmallestBudgetIsNamed) {
+  const TemporaryFolder dir;
+  write_json_file(dir / "config.json", models().at("decoder"));
+  const std::string command = fmt::format("plan --batch 64 --model {}/config.json", dir.path());
+  const Json plan = graft(command + " --json", Streams::out).json();
+  const auto least = plan.at("minimum_budget_bytes").get<size_t>(),
+             usual = plan.at("peak_bytes").get<size_t>();
+  ASSERT_LT(least, usual);
+  const Result met = graft(fmt::format("{} --budget {}", command, least));
+  EXPECT_EQ(met.status, 0) << met.output;
+  const struct {
+    std::string options;
+    std::vector<std::string> says;
+  } refusals[] = {
+      {fmt::format("--budget {}", least - 1),
+       {fmt::format("the step needs {}", least), fmt::format("give at least {}, or", least),
+        "recomputed", "of layer", "@ model.layers.", "weights"}},
+      {fmt::format("--recompute cheap --budget {}", least),
+       {fmt::format("the step needs {}", usual),
+        fmt::format("give at least {} and --recompute auto", least), "kept_activations",
+        "mlp.gate of layers 0 to 1"}},
+  };
+  for (const auto& r : refusals) {
+    const Result refused = graft(command + " " + r.options);
+    EXPECT_EQ(refused.status, 4) << refused.output;
+    for (const std::string& text : r.says)
+      EXPECT_NE(refused.output.find(text), std::string::npos) << text << "\n" << refused.output;
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "autograd/memory_report.h"
 #include "autograd/op.h"
 #include "autograd/passes/cheap_forms.h"
 #include "autograd/passes/fold.h"
