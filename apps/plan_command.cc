@@ -38,7 +38,6 @@ void write_schedule(const Plan& o, const PlannedStep& s) {
   file["model"] = o.model;
   file["method"] = s.method->name;
   file["budget_bytes"] = memory.budget;
-  file["max_grad_norm"] = o.step.max_grad_norm;
   file["recompute"] = name_of(memory.recompute);
   write_json_file(o.schedule, file);
 }
@@ -130,6 +129,7 @@ Json plan_json(const Plan& o, const PlannedStep& s) {
           {"total_parameters", counts.total},
           {"trainable_parameters", counts.trainable},
           {"adapter_bytes", counts.adapter_bytes},
+          {"max_grad_norm", o.step.max_grad_norm},
           {"peak_bytes", program.peak_bytes()},
           {"parts", bytes},
           {"peak",

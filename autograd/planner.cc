@@ -81,7 +81,7 @@ class Planner {
   // Buffers have gaps between them: where the least recomputation by the bytes that are alive does
   // not fit in, it has to get by with fewer.
   void place_within_budget() {
-    const Machine machine{[this](const Node& n) { return workspace_bytes(n); },
+    const Machine machine{[this](const Node& n) { return scratch_bytes(p_.graph, n, p_.backend); },
                           [this](const std::vector<int32_t>& runs) {
                             place(runs);
                             return most_alive();

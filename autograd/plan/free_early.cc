@@ -378,7 +378,7 @@ std::vector<int32_t> free_early(const Graph& graph, const std::vector<int32_t>& 
                            EarlyUpdates(graph, Advance(graph, order, backend).order(), backend)
                                .order();
   const auto peak = [&](const std::vector<int32_t>& o) {
-    return peak_bytes(graph, with_recomputation(graph, o, Recompute::cheap), backend);
+    return peak_bytes(graph, with_recomputation(graph, o, cheaply_kept(graph, o)), backend);
   };
   return peak(advanced) <= peak(as_it_stands) ? advanced : as_it_stands;
 }

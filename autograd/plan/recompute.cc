@@ -11,6 +11,7 @@
 #include "autograd/plan/order.h"
 #include "autograd/plan/search.h"
 #include "autograd/plan/sequence.h"
+#include "autograd/plan/sources.h"
 #include "core/error.h"
 
 namespace graft {
@@ -231,11 +232,12 @@ void defer_updates(const Graph& graph, std::vector<int32_t>& runs) {
   const auto node = [&](int32_t at) -> const Node& {
     return graph.node(runs[static_cast<size_t>(at)]);
   };
-  std::vector<std::vector<int32_t>> readers(graph.nodes().size());  // [leaf]: positions
+  const Sources sources(graph);
+  std::map<Value, std::vector<int32_t>> readers;  // of the same bytes: positions
   for (int32_t at = 0; at < count; ++at) {
     for (const Value v : node(at).inputs) {
-      if (v.valid() && is_leaf(graph.node(v.node)))
-        readers[static_cast<size_t>(v.node)].push_back(at);
+      if (v.valid() && is_leaf(graph.node(sources.of(v).node)))
+        readers[sources.of(v)].push_back(at);
     }
   }
   std::vector<std::pair<int32_t, int32_t>> edges;  // positions: what has to come before what
@@ -243,8 +245,7 @@ void defer_updates(const Graph& graph, std::vector<int32_t>& runs) {
   for (int32_t at = 0; at < count; ++at) {
     for (const int8_t u : node(at).op->updates) {
       if (u < 0) continue;
-      for (const int32_t reader :
-           readers[static_cast<size_t>(node(at).inputs[static_cast<size_t>(u)].node)]) {
+      for (const int32_t reader : readers[sources.of(node(at).inputs[static_cast<size_t>(u)])]) {
         if (reader != at) edges.emplace_back(reader, at);
         early = early || reader > at;
       }

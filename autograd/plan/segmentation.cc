@@ -6,6 +6,7 @@
 #include <set>
 
 #include "autograd/op.h"
+#include "autograd/plan/sources.h"
 
 namespace graft {
 namespace {
@@ -26,15 +27,8 @@ class Cutter {
          const std::function<bool(Value)>& keeps)
       : graph_(graph), workspace_(workspace), keeps_(keeps) {
     const size_t count = graph.nodes().size();
-    root_.resize(count);
     section_.assign(count, -1);
     position_.assign(count, -1);
-    for (size_t i = 0; i < count; ++i) {
-      const Node& n = graph.nodes()[i];
-      const auto id = static_cast<int32_t>(i);
-      root_[i] =
-          n.op->view_of < 0 ? Value{id, 0} : root(n.inputs[static_cast<size_t>(n.op->view_of)]);
-    }
     split_order(order);
     find_always(order);
   }
@@ -47,10 +41,7 @@ class Cutter {
 
  private:
   const Node& node(int32_t id) const { return graph_.node(id); }
-  // What a value's bytes are: itself, or what it is a view of.
-  Value root(Value v) const {
-    return node(v.node).op->view_of < 0 ? v : root_[static_cast<size_t>(v.node)];
-  }
+  Value root(Value v) const { return base_of(graph_, v); }
   int64_t bytes(Value v) const {
     return static_cast<int64_t>((graph_.type(v).bytes() + kAlignment - 1) / kAlignment *
                                 kAlignment);
@@ -59,7 +50,6 @@ class Cutter {
   bool is_forward(Value v) const {
     return section_[static_cast<size_t>(v.node)] >= 0 && node(v.node).phase == Phase::forward;
   }
-  bool is_view(int32_t id) const { return node(id).op->view_of >= 0; }
   bool repeatable(int32_t id) const {
     return std::ranges::all_of(node(id).op->updates, [](int8_t u) { return u < 0; });
   }
@@ -123,7 +113,7 @@ class Cutter {
     for (size_t p = 0; p < section.forward.size(); ++p) {
       made[p + 1] = made[p];
       const int32_t id = section.forward[p];
-      for (size_t k = 0; k < node(id).outputs.size() && !is_view(id); ++k)
+      for (size_t k = 0; k < node(id).outputs.size() && !is_view(node(id)); ++k)
         made[p + 1] += bytes({id, static_cast<int32_t>(k)});
     }
     std::vector<Span> spans;
@@ -284,7 +274,7 @@ class Cutter {
         if (const auto it = lives.find(root(in)); it != lives.end())
           it->second.second = std::min(it->second.second, piece);
       }
-      for (size_t k = 0; k < node(id).outputs.size() && !is_view(id); ++k)
+      for (size_t k = 0; k < node(id).outputs.size() && !is_view(node(id)); ++k)
         lives[{id, static_cast<int32_t>(k)}] = {piece, piece};
     }
     for (const auto* named : {&graph_.outputs(), &graph_.assignments()}) {
@@ -312,7 +302,7 @@ class Cutter {
     if (piece.input.valid()) segment.input = number_of(piece.input, true);
     for (int32_t p = piece.first; p < piece.end; ++p) {
       const int32_t id = section.forward[static_cast<size_t>(p)];
-      if (is_view(id)) continue;
+      if (is_view(node(id))) continue;
       Segment::Run run = make_run(id);
       if (!repeatable(id)) run.cost = std::numeric_limits<double>::infinity();
       for (size_t i = 0; i < node(id).inputs.size(); ++i) {
@@ -333,7 +323,7 @@ class Cutter {
     if (output.valid()) segment.output = number_of(output, true);
     for (const int32_t b : backward) {
       const int32_t id = section.backward[static_cast<size_t>(b)];
-      if (is_view(id)) continue;
+      if (is_view(node(id))) continue;
       Segment::Run run = make_run(id);
       for (size_t i = 0; i < node(id).inputs.size(); ++i) {
         const Value in = node(id).inputs[i];
@@ -378,7 +368,6 @@ class Cutter {
   const std::function<size_t(const Node&)>& workspace_;
   const std::function<bool(Value)>& keeps_;
   Segmentation out_;
-  std::vector<Value> root_;                  // [node]: of a view
   std::vector<int32_t> section_, position_;  // [node]
   std::set<Value> always_, far_;
   std::set<Value> read_behind_;  // by backward
