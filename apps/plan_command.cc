@@ -60,7 +60,7 @@ std::vector<Recomputed> curve_of(const Program& program) {
   const size_t least = points.front().peak_bytes,
                cheap = std::ranges::find(points, "cheap", &Recomputed::name)->peak_bytes;
   ways.clear();
-  for (size_t k = 1; k <= kBudgets && cheap > least; ++k) {
+  for (size_t k = 1; k < kBudgets && cheap > least; ++k) {
     // Closer to each other where the curve is steep.
     const size_t budget = least + (cheap - least) * k * k / (kBudgets * kBudgets);
     ways.push_back({"", {.recompute = Recompute::automatic, .budget = budget}});

@@ -1,10 +1,11 @@
 #include "autograd/plan/free_early.h"
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
 #include "autograd/op.h"
+#include "autograd/plan/early_updates.h"
+#include "autograd/plan/ledger.h"
 #include "autograd/plan/lives.h"
 #include "autograd/plan/recompute.h"
 #include "autograd/plan/scratch.h"
@@ -13,97 +14,12 @@
 namespace graft {
 namespace {
 
-// ---- backward: who ends a value comes early
-
-// What the nodes of an order do to the bytes that are alive.
-class Ledger {
- public:
-  // What a node adds while it runs, and what it leaves behind.
-  struct Change {
-    int64_t peak = 0, net = 0;
-  };
-
-  Ledger(const Graph& graph, const std::vector<int32_t>& order, Backend backend) : graph_(graph) {
-    const size_t count = graph.nodes().size();
-    std::vector<bool> runs(count, false);
-    for (const int32_t id : order) runs[static_cast<size_t>(id)] = true;
-    first_.reserve(count);
-    for (size_t i = 0; i < count; ++i) {
-      const Node& n = graph.nodes()[i];
-      first_.push_back(bytes_.size());
-      for (size_t k = 0; k < n.outputs.size(); ++k) {
-        const bool own = runs[i] && !is_view(n) && !in_place(n, k);
-        bytes_.push_back(own ? static_cast<int64_t>(n.outputs[k].bytes()) : 0);
-      }
-    }
-    last_reader_.assign(bytes_.size(), -1);
-    reads_.resize(count);
-    scratch_.assign(count, 0);
-    for (const int32_t id : order) {
-      scratch_[static_cast<size_t>(id)] =
-          static_cast<int64_t>(scratch_bytes(graph, graph.node(id), backend));
-      auto& mine = reads_[static_cast<size_t>(id)];
-      if (is_view(graph.node(id))) continue;
-      for (const Value v : graph.node(id).inputs) {
-        if (v.valid() && bytes_[index(base_of(graph, v))] > 0)
-          mine.push_back(index(base_of(graph, v)));
-      }
-      std::ranges::sort(mine);
-      mine.erase(std::ranges::unique(mine).begin(), mine.end());
-      for (const size_t v : mine) last_reader_[v] = id;
-    }
-    for (const auto* named : {&graph.outputs(), &graph.assignments()}) {
-      for (const auto& [name, v] : *named) last_reader_[index(base_of(graph, v))] = kResult;
-    }
-  }
-
-  // Values, by index.
-  const std::vector<size_t>& reads(int32_t id) const { return reads_[static_cast<size_t>(id)]; }
-  int64_t bytes(size_t v) const { return bytes_[v]; }
-  bool ends(int32_t id, size_t v) const { return last_reader_[v] == id; }
-  void set_last_reader(size_t v, int32_t id) { last_reader_[v] = id; }
-
-  Change change(int32_t id) const {
-    const Node& n = graph_.node(id);
-    Change c{.peak = scratch_[static_cast<size_t>(id)]};
-    for (size_t k = 0; k < n.outputs.size(); ++k) {
-      const size_t v = first_[static_cast<size_t>(id)] + k;
-      c.peak += bytes_[v];
-      if (last_reader_[v] != kNobody) c.net += bytes_[v];
-    }
-    for (const size_t v : reads(id)) {
-      if (ends(id, v)) c.net -= bytes_[v];
-    }
-    for (size_t i = 0; i < n.inputs.size(); ++i) {
-      const Value v = n.inputs[i];
-      if (!n.op->may_overwrite(i) || !v.valid() || graph_.type(v) != n.outputs[0]) continue;
-      if (!ends(id, index(base_of(graph_, v)))) continue;
-      c.peak -= bytes_[first_[static_cast<size_t>(id)]];
-      break;
-    }
-    return c;
-  }
-
- private:
-  static constexpr int32_t kNobody = -1, kResult = -2;  // of a value that lives to the end
-  size_t index(Value v) const {
-    return first_[static_cast<size_t>(v.node)] + static_cast<size_t>(v.output);
-  }
-
-  const Graph& graph_;
-  std::vector<size_t> first_;     // [node]: index of its first output
-  std::vector<int64_t> bytes_;    // [value]: 0 for what has no bytes of its own that come and go
-  std::vector<int64_t> scratch_;  // [node]
-  std::vector<int32_t> last_reader_;
-  std::vector<std::vector<size_t>> reads_;  // [node]: distinct, views looked through
-};
-
 // Moves one node of backward after another in front of those before it, as far as that makes room.
 // Views stand where they are read.
 class Advance {
  public:
-  Advance(const Graph& graph, const std::vector<int32_t>& order, Backend backend)
-      : graph_(graph), ledger_(graph, order, backend) {
+  Advance(const Graph& graph, const std::vector<int32_t>& order, const Scratch& scratch)
+      : graph_(graph), ledger_(graph, order, scratch) {
     views_.resize(graph.nodes().size());
     asked_for_.assign(graph.nodes().size(), false);
     for (const int32_t id : order) {
@@ -215,123 +131,8 @@ class Advance {
   std::vector<int32_t> order_;
 };
 
-// ---- updates
-
-// Puts nodes of the update phase between those of forward and backward, which keep their order.
-class EarlyUpdates {
- public:
-  EarlyUpdates(const Graph& graph, const std::vector<int32_t>& order, Backend backend)
-      : graph_(graph), sources_(graph) {
-    const size_t count = graph.nodes().size();
-    at_.assign(count, kBefore);
-    for (const int32_t id : order) {
-      if (is_update(id)) {
-        updates_.push_back(id);
-      } else {
-        at_[static_cast<size_t>(id)] = static_cast<int32_t>(others_.size());
-        others_.push_back(id);
-      }
-    }
-    find_last_wanted();
-    place(Ledger(graph, order, backend));
-  }
-
-  std::vector<int32_t> order() const {
-    std::vector<std::vector<int32_t>> behind(others_.size() + 1);
-    for (const int32_t id : updates_)
-      behind[static_cast<size_t>(at_[static_cast<size_t>(id)] + 1)].push_back(id);
-    std::vector<int32_t> order = behind[0];
-    for (size_t i = 0; i < others_.size(); ++i) {
-      order.push_back(others_[i]);
-      order.insert(order.end(), behind[i + 1].begin(), behind[i + 1].end());
-    }
-    return order;
-  }
-
- private:
-  static constexpr int32_t kBefore = -1;  // in front of all others
-  static constexpr size_t kFew = 64;      // bytes that are not worth a thought
-
-  bool is_update(int32_t id) const { return graph_.node(id).phase == Phase::update; }
-  int32_t last() const { return static_cast<int32_t>(others_.size()) - 1; }
-
-  // Who reads a value of forward in backward may want it computed again, and with it all that it
-  // is computed from.
-  void find_last_wanted() {
-    std::vector<int32_t> of_node = at_;
-    for (size_t i = others_.size(); i-- > 0;) {
-      const int32_t id = others_[i];
-      const Node& n = graph_.node(id);
-      const bool passes_on = n.phase == Phase::forward || is_view(n);
-      const int32_t wanted =
-          passes_on ? of_node[static_cast<size_t>(id)] : at_[static_cast<size_t>(id)];
-      for (const Value v : n.inputs) {
-        if (!v.valid()) continue;
-        int32_t& there = of_node[static_cast<size_t>(v.node)];
-        there = std::max(there, wanted);
-        const auto [it, fresh] = last_wanted_.try_emplace(sources_.of(v), wanted);
-        it->second = std::max(it->second, wanted);
-      }
-    }
-  }
-
-  // Where a node ends more than it leaves behind it runs as soon as it can; a scalar does when it
-  // is wanted; all others wait for the end.
-  void place(const Ledger& ledger) {
-    std::map<Value, std::vector<int32_t>> readers;  // among updates
-    std::vector<std::vector<int32_t>> follow(graph_.nodes().size());
-    for (const int32_t id : updates_) {
-      for (const Value v : graph_.node(id).inputs) {
-        if (v.valid()) readers[sources_.of(v)].push_back(id);
-      }
-    }
-    std::vector<int32_t> scalars;
-    for (const int32_t id : updates_) {
-      const Node& n = graph_.node(id);
-      int32_t& at = at_[static_cast<size_t>(id)];
-      const auto come_behind = [&](int32_t other) {
-        at = std::max(at, at_[static_cast<size_t>(other)]);
-        follow[static_cast<size_t>(other)].push_back(id);
-      };
-      for (const Value v : n.inputs) {
-        if (v.valid()) come_behind(v.node);
-      }
-      for (const int8_t updated : n.op->updates) {
-        if (updated < 0) continue;
-        const Value old = sources_.of(n.inputs[static_cast<size_t>(updated)]);
-        if (const auto it = last_wanted_.find(old); it != last_wanted_.end())
-          at = std::max(at, it->second);
-        for (const int32_t reader : readers[old]) {
-          if (reader != id) come_behind(reader);
-        }
-      }
-      const auto small = [](const Type& t) { return t.bytes() <= kFew; };
-      if (ledger.change(id).net < 0) continue;
-      if (std::ranges::all_of(n.outputs, small)) {
-        scalars.push_back(id);
-      } else {
-        at = last();
-      }
-    }
-    for (size_t i = scalars.size(); i-- > 0;) {
-      int32_t& at = at_[static_cast<size_t>(scalars[i])];
-      at = last();
-      for (const int32_t next : follow[static_cast<size_t>(scalars[i])])
-        at = std::min(at, at_[static_cast<size_t>(next)]);
-    }
-  }
-
-  const Graph& graph_;
-  Sources sources_;
-  std::vector<int32_t> others_, updates_;
-  std::map<Value, int32_t> last_wanted_;  // [source]: of the last in others_ that may read it
-  std::vector<int32_t> at_;  // [node]: its place in others_, for an update of the one before it
-};
-
-// ---- which order is better
-
 // The most bytes that values and scratch memory take at once.
-int64_t peak_bytes(const Graph& graph, const std::vector<int32_t>& runs, Backend backend) {
+int64_t peak_bytes(const Graph& graph, const std::vector<int32_t>& runs, const Scratch& scratch) {
   const Lives lives(graph, runs);
   std::vector<int64_t> change(runs.size() + 2, 0), meanwhile(runs.size() + 2, 0);
   std::vector<bool> seen(graph.nodes().size(), false);
@@ -339,7 +140,7 @@ int64_t peak_bytes(const Graph& graph, const std::vector<int32_t>& runs, Backend
     const int32_t id = runs[at];
     const Node& n = graph.node(id);
     if (is_view(n)) continue;
-    meanwhile[at] += static_cast<int64_t>(scratch_bytes(graph, n, backend));
+    meanwhile[at] += scratch[static_cast<size_t>(id)];
     for (size_t i = 0; i < n.inputs.size(); ++i) {
       const Value v = n.inputs[i];
       if (!n.op->may_overwrite(i) || !v.valid() || graph.type(v) != n.outputs[0]) continue;
@@ -373,12 +174,15 @@ int64_t peak_bytes(const Graph& graph, const std::vector<int32_t>& runs, Backend
 // What is computed again is not known yet as nodes advance, and may be more than they free.
 std::vector<int32_t> free_early(const Graph& graph, const std::vector<int32_t>& order,
                                 Backend backend) {
-  std::vector<int32_t> as_it_stands = EarlyUpdates(graph, order, backend).order(),
+  Scratch scratch(graph.nodes().size(), 0);
+  for (const int32_t id : order)
+    scratch[static_cast<size_t>(id)] =
+        static_cast<int64_t>(scratch_bytes(graph, graph.node(id), backend));
+  std::vector<int32_t> as_it_stands = update_early(graph, order, scratch),
                        advanced =
-                           EarlyUpdates(graph, Advance(graph, order, backend).order(), backend)
-                               .order();
+                           update_early(graph, Advance(graph, order, scratch).order(), scratch);
   const auto peak = [&](const std::vector<int32_t>& o) {
-    return peak_bytes(graph, with_recomputation(graph, o, cheaply_kept(graph, o)), backend);
+    return peak_bytes(graph, with_recomputation(graph, o, cheaply_kept(graph, o)), scratch);
   };
   return peak(advanced) <= peak(as_it_stands) ? advanced : as_it_stands;
 }
