@@ -66,7 +66,7 @@ struct TrainResult {
   size_t planned_peak_bytes = 0, peak_bytes = 0;  // of the largest step
   // Beside the model as runs read it: planned, and what the process had at most while it trained.
   size_t planned_over_model_bytes = 0, rss_over_model_bytes = 0;
-  double eval_seconds = 0;                        // of the test set
+  double eval_seconds = 0;  // of the test set
   std::vector<CurvePoint> curve;
   std::vector<size_t> timeline;  // arena bytes alive during the largest step
   std::vector<OpTime> profile;

@@ -45,7 +45,7 @@ std::vector<double> rates_of(const Graph& graph) {
 
 struct Sites {
   const char* name;
-  const char* model;  // of two blocks
+  const char* model;
   Head head;
   Json fields;
   std::vector<double> before, block, behind;
@@ -57,7 +57,8 @@ TEST_P(DropoutSites, AreThoseOfTransformers) {
   const Sites& s = GetParam();
   const ModelConfig config = config_with(s.model, s.fields);
   std::vector<double> want = s.before;
-  for (int i = 0; i < 2; ++i) want.insert(want.end(), s.block.begin(), s.block.end());
+  for (int64_t i = 0; i < config.layers; ++i)
+    want.insert(want.end(), s.block.begin(), s.block.end());
   want.insert(want.end(), s.behind.begin(), s.behind.end());
   EXPECT_EQ(rates_of(training_graph(config, s.head)), want);
   EXPECT_TRUE(config.unknown.empty()) << fmt::format("{}", fmt::join(config.unknown, " "));
