@@ -150,6 +150,11 @@ PlanOptions plan_options(const MemoryOptions& o) {
   return options;
 }
 
+void add_dropout_option(CLI::App& command, bool& dropout) {
+  command.add_flag("--dropout", dropout,
+                   "the model's own dropout, at the rates that its config.json states");
+}
+
 void add_optimizer_options(CLI::App& command, StepOptions& o) {
   command
       .add_option("--max-grad-norm", o.max_grad_norm,
@@ -166,6 +171,7 @@ void add_recipe_options(CLI::App& command, TrainOptions& o) {
   command.add_option("--head-lr", o.head_lr, "learning rate of the task head")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--weight-decay", o.weight_decay)->check(CLI::NonNegativeNumber);
+  add_dropout_option(command, o.dropout);
   add_optimizer_options(command, o);
   command.add_option("--eval-every", o.eval_every, "steps between looks at the development rows")
       ->check(CLI::PositiveNumber);

@@ -71,6 +71,7 @@ PlanOptions plan_options(const MemoryOptions& options);
 // How gradients become updates.
 void add_optimizer_options(CLI::App& command, StepOptions& options);
 void add_recipe_options(CLI::App& command, TrainOptions& options);
+void add_dropout_option(CLI::App& command, bool& dropout);
 // "auto" (the memory that is free), or bytes with an optional K, M or G.
 size_t parse_budget(const std::string& text);
 

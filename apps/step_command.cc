@@ -65,6 +65,7 @@ void add_step_options(CLI::App& command, StepCommand& o) {
       .add_option("--target-length", o.target_length,
                   "tokens per row that a decoder with an encoder says (default: --length)")
       ->check(CLI::PositiveNumber);
+  add_dropout_option(command, o.dropout);
   add_memory_options(command, o.memory);
   add_optimizer_options(command, o.step);
 }
@@ -78,7 +79,10 @@ PlannedStep plan_step(const StepCommand& o, StartWeights start) {
   config = training_config(s.model, *s.method, config, o.step.steps, s.kind);
   s.front = {peft::virtual_tokens(*s.method, config), peft::position_shift(*s.method, config)};
 
-  ModelOptions shape{.batch = o.batch, .head = training_head(s.model, s.kind), .labels = o.labels};
+  ModelOptions shape{.batch = o.batch,
+                     .head = training_head(s.model, s.kind),
+                     .labels = o.labels,
+                     .dropout = o.dropout};
   if (s.kind == TaskKind::regression) shape.labels = 1;
   const bool image = s.model.family->kind == Family::Kind::image,
              answers = shape.head == Head::seq2seq_lm;

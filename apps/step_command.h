@@ -21,6 +21,7 @@ struct StepCommand {
   std::string model, task_kind;
   StepOptions step;
   int64_t batch = 32;
+  bool dropout = false;
   int64_t length = 0, target_length = 0, labels = 0;  // 0: see the options
 };
 void add_step_options(CLI::App& command, StepCommand& options);

@@ -71,6 +71,25 @@ Value Builder::param_value(std::string_view name) {
   return v;
 }
 
+namespace {
+
+template <typename A>
+Attrs other_stream(A attrs, int32_t part) {
+  attrs.stream += int64_t{part} * 0x9E3779B9;
+  return Attrs::of(attrs);
+}
+
+// What is dropped differs between micro-batches.
+Attrs attrs_of_part(const Node& n, int32_t part) {
+  if (part == 0) return n.attrs;
+  if (n.op->name == "dropout") return other_stream(n.attrs.as<DropoutAttrs>(), part);
+  if (n.op->name == "attention" && n.attrs.as<AttentionAttrs>().dropout > 0)
+    return other_stream(n.attrs.as<AttentionAttrs>(), part);
+  return n.attrs;
+}
+
+}  // namespace
+
 std::function<Value(Value)> Builder::append(const Graph& graph, const std::string& suffix) {
   for (const Param& p : graph.params()) {
     if (g_.find_param(p.name) == nullptr) g_.params_.push_back(p);
@@ -89,14 +108,8 @@ std::function<Value(Value)> Builder::append(const Graph& graph, const std::strin
     } else {
       std::vector<Value> inputs;
       for (const Value v : n.inputs) inputs.push_back(moved(v));
-      Attrs attrs = n.attrs;
-      if (n.op->name == "dropout" && part > 0) {
-        auto a = attrs.as<DropoutAttrs>();
-        a.stream += int64_t{part} * 0x9E3779B9;
-        attrs = Attrs::of(a);
-      }
       path_ = n.scope;
-      place.push_back(node(n.op->name, inputs, attrs).node);
+      place.push_back(node(n.op->name, inputs, attrs_of_part(n, part)).node);
     }
   }
   path_ = path;

@@ -119,9 +119,10 @@ Value fastfood(Builder& b, Value v, int64_t size, int64_t seed, int64_t stream);
 // q [B,T,H,D], k and v [B,S,Hk,D] (bthd) or heads before time; head i of q reads head i / (H/Hk).
 // scores = q k^T scale + bias (bias broadcasts to [B,H,T,S]); keep [B,S]: 0 hides the key; causal:
 // key j visible to query i where j <= i + S - T; window. softcap c bounds what q and k say:
-// scores = c tanh(q k^T scale / c) + bias.
+// scores = c tanh(q k^T scale / c) + bias. With dropout of probabilities it reads rng as dropout()
+// does, and neither mask nor probabilities are kept.
 Value attention(Builder& b, Value q, Value k, Value v, Value bias, Value keep,
-                const AttentionAttrs& attrs);
+                const AttentionAttrs& attrs, Value rng = {});
 Value rope(Builder& b, Value x, Value positions, const RopeAttrs& attrs);  // positions [B, T]
 // Rows of a table of relative positions for distances rel, i64.
 Value t5_bucket(Builder& b, Value rel, const T5BucketAttrs& attrs);

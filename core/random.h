@@ -65,4 +65,9 @@ constexpr uint64_t hash_name(std::string_view name) {
   return h;
 }
 
+// The same as an attribute of a node: not negative.
+constexpr int64_t stream_of_site(std::string_view name) {
+  return static_cast<int64_t>(hash_name(name) >> 1);
+}
+
 }  // namespace graft

@@ -21,6 +21,11 @@ struct AttentionShape {
   }
   int64_t group() const { return heads / kv_heads; }
 
+  // Where a score or probability stands in [B, H, T, S].
+  int64_t score_at(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    return ((b * heads + h) * t + i) * s + j;
+  }
+
   // Keys [first, last) may be visible to query i; `keep` is separate.
   int64_t first_key(int64_t i, const AttentionAttrs& a) const {
     return a.window > 0 ? std::clamp<int64_t>(i + s - t - a.window + 1, 0, s) : 0;

@@ -211,9 +211,14 @@ struct AttentionAttrs {
       0;  // 0: none; else key j is visible to query i only where j > i + S - T - window
   bool bthd =
       true;  // q [B, T, H, D] and k, v [B, S, Hk, D]; else q [B, H, T, D] and k, v [B, Hk, S, D]
+  // Of probabilities: the share that becomes 0, while the others are divided by 1 - dropout. Number
+  // ((b H + h) T + i) S + j of the stream decides over key j of query i.
+  double dropout = 0;
+  int64_t stream = 0;
   // attention_backward: which of dq, dk, dv, dbias are wanted; the others have no elements
   bool need_dq = true, need_dk = true, need_dv = true, need_dbias = false;
-  GRAFT_FIELDS(scale, softcap, causal, window, bthd, need_dq, need_dk, need_dv, need_dbias)
+  GRAFT_FIELDS(scale, softcap, causal, window, bthd, dropout, stream, need_dq, need_dk, need_dv,
+               need_dbias)
 };
 struct SparseAttrs {   // an index list counts through all tensors that share it
   int64_t offset = 0;  // where this tensor begins

@@ -12,14 +12,18 @@ namespace {
 // Where the three families call the same thing by different names.
 struct Names {
   const char *block, *query, *key, *value, *attention_out, *attention_norm, *up, *down, *norm;
+  bool drops_attended;  // dropout behind attention's own product
 };
-constexpr Names kNames = {
-    "encoder.layer",        "attention.self.query",   "attention.self.key",
-    "attention.self.value", "attention.output.dense", "attention.output.LayerNorm",
-    "intermediate.dense",   "output.dense",           "output.LayerNorm"};
-constexpr Names kDistilNames = {"transformer.layer", "attention.q_lin",   "attention.k_lin",
-                                "attention.v_lin",   "attention.out_lin", "sa_layer_norm",
-                                "ffn.lin1",          "ffn.lin2",          "output_layer_norm"};
+constexpr Names kNames = {"encoder.layer",          "attention.self.query",
+                          "attention.self.key",     "attention.self.value",
+                          "attention.output.dense", "attention.output.LayerNorm",
+                          "intermediate.dense",     "output.dense",
+                          "output.LayerNorm",       true};
+constexpr Names kDistilNames = {"transformer.layer", "attention.q_lin",
+                                "attention.k_lin",   "attention.v_lin",
+                                "attention.out_lin", "sa_layer_norm",
+                                "ffn.lin1",          "ffn.lin2",
+                                "output_layer_norm", false};
 
 const Names& names(const ModelBuilder& m) {
   return m.c.model_type == "distilbert" ? kDistilNames : kNames;
@@ -38,7 +42,9 @@ void read_encoder(ConfigReader& r, ModelConfig& c) {
   c.token_types = r.size("type_vocab_size");
   r.only("position_embedding_type", "absolute");
   r.only("is_decoder", false);
-  r.ignore({"attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout"});
+  c.dropout.attention = r.rate("attention_probs_dropout_prob", 0.1);
+  c.dropout.hidden = c.dropout.embedding = r.rate("hidden_dropout_prob", 0.1);
+  c.dropout.classifier = c.dropout.tokens = r.rate("classifier_dropout", c.dropout.hidden);
 }
 
 void read_bert(ConfigReader& r, ModelConfig& c) {
@@ -56,8 +62,11 @@ void read_distilbert(ConfigReader& r, ModelConfig& c) {
   read_shared(r, c);
   c.activation = r.text("activation", "gelu");
   if (c.pad_id < 0) c.pad_id = 0;
-  r.ignore({"attention_dropout", "dropout", "qa_dropout", "seq_classif_dropout",
-            "sinusoidal_pos_embds"});
+  c.dropout.attention = r.rate("attention_dropout", 0.1);
+  c.dropout.hidden = c.dropout.embedding = c.dropout.tokens = r.rate("dropout", 0.1);
+  c.dropout.classifier = r.rate("seq_classif_dropout", 0.2);
+  c.dropout.answers = r.rate("qa_dropout", 0.1);
+  r.ignore({"sinusoidal_pos_embds"});
 }
 
 Value embeddings(ModelBuilder& m) {
@@ -72,6 +81,7 @@ Value embeddings(ModelBuilder& m) {
                                m.c.token_types, m.c.hidden));
   }
   x = nn::layer_norm(b, x, "LayerNorm", m.c.norm_eps);
+  x = m.dropout(x, m.c.dropout.embedding, "LayerNorm");
   b.mark(Role::embedding_output, x);
   return x;
 }
@@ -92,8 +102,9 @@ Value block(ModelBuilder& m, Value x) {
   const Value v = projection(m, x, n.value, Role::attention_value);
   AttentionAttrs attrs;
   attrs.scale = m.c.attention_scale;
-  const Value context = m.join_heads(ops::attention(b, q, k, v, {}, m.mask(), attrs));
-  const Value attended = nn::linear(b, context, n.attention_out, m.c.hidden);
+  const Value context = m.join_heads(m.attention(q, k, v, {}, m.mask(), attrs));
+  Value attended = nn::linear(b, context, n.attention_out, m.c.hidden);
+  if (n.drops_attended) attended = m.dropout(attended, m.c.dropout.hidden, n.attention_out);
   b.mark(Role::attention_block_output, attended);
   const Value x1 = nn::layer_norm(b, ops::add(b, attended, x), n.attention_norm, m.c.norm_eps);
   b.mark(Role::attention_output, x1);
@@ -101,7 +112,8 @@ Value block(ModelBuilder& m, Value x) {
   b.mark(Role::mlp_up, up);
   const Value activation = ops::activation(b, up, m.c.activation);
   b.mark(Role::mlp_activation, activation);
-  const Value down = nn::linear(b, activation, n.down, m.c.hidden);
+  const Value down =
+      m.dropout(nn::linear(b, activation, n.down, m.c.hidden), m.c.dropout.hidden, n.down);
   b.mark(Role::mlp_block_output, down);
   const Value y = nn::layer_norm(b, ops::add(b, down, x1), n.norm, m.c.norm_eps);
   b.mark(Role::block_output, y);
@@ -125,16 +137,20 @@ Value classify_bert(ModelBuilder& m, Value x) {
     const auto scope = m.b.scope(m.c.family->prefix);
     pooled = pooler(m, x);
   }
+  pooled = m.dropout(pooled, m.c.dropout.classifier, "classifier");
   return m.fresh_linear(pooled, "classifier", m.labels());
 }
 
 Value classify_roberta(ModelBuilder& m, Value x) {
-  x = ops::tanh(m.b, m.fresh_linear(m.first_token(x), "classifier.dense", m.c.hidden));
+  x = m.dropout(m.first_token(x), m.c.dropout.classifier, "classifier.dense");
+  x = ops::tanh(m.b, m.fresh_linear(x, "classifier.dense", m.c.hidden));
+  x = m.dropout(x, m.c.dropout.classifier, "classifier.out_proj");
   return m.fresh_linear(x, "classifier.out_proj", m.labels());
 }
 
 Value classify_distilbert(ModelBuilder& m, Value x) {
   x = ops::relu(m.b, m.fresh_linear(m.first_token(x), "pre_classifier", m.c.hidden));
+  x = m.dropout(x, m.c.dropout.classifier, "classifier");
   return m.fresh_linear(x, "classifier", m.labels());
 }
 

@@ -51,6 +51,14 @@ struct ModelConfig {
   // ---- images
   int64_t channels = 0, image_size = 0, patch_size = 0;
 
+  // ---- dropout of training, 0: none
+  struct Dropout {
+    double embedding = 0;  // of what enters the first block
+    double attention = 0;  // of attention's probabilities
+    double hidden = 0;     // of what blocks add to their stream, and where else a family says so
+    double pooler = 0, classifier = 0, tokens = 0, answers = 0;  // of what layers of heads read
+  } dropout;
+
   Json raw;
   std::vector<std::string> unknown;  // fields of the file that no one reads
 

@@ -65,6 +65,13 @@ double ConfigReader::share(const char* key, double fallback) {
   return v;
 }
 
+double ConfigReader::rate(const char* key, double fallback) {
+  read_.insert(key);
+  const auto v = json_field<double>(fields_, key, file_, fallback);
+  if (!(v >= 0 && v < 1)) fail(key, "at least 0 and below 1");
+  return v;
+}
+
 bool ConfigReader::flag(const char* key, bool fallback) {
   read_.insert(key);
   return json_field<bool>(fields_, key, file_, fallback);

@@ -28,6 +28,8 @@ class ConfigReader {
   double real(const char* key, double least, double most, std::optional<double> fallback = {});
   // Above 0, at most 1.
   double share(const char* key, double fallback);
+  // At least 0, below 1: of dropout.
+  double rate(const char* key, double fallback);
   bool flag(const char* key, bool fallback);
   std::string text(const char* key, std::optional<std::string> fallback = {});
   std::vector<std::string> texts(const char* key);  // empty where it is missing

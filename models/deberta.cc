@@ -60,8 +60,11 @@ void read(ConfigReader& r, ModelConfig& c) {
   r.only("pooler_hidden_size", c.hidden);
   r.only("conv_kernel_size", 0);
   r.text("pooler_hidden_act", "gelu");
-  r.ignore({"attention_probs_dropout_prob", "hidden_dropout_prob", "pooler_dropout", "cls_dropout",
-            "legacy", "summary_type", "summary_activation", "summary_last_dropout", "conv_act",
+  c.dropout.attention = r.rate("attention_probs_dropout_prob", 0.1);
+  c.dropout.hidden = c.dropout.embedding = c.dropout.tokens = r.rate("hidden_dropout_prob", 0.1);
+  c.dropout.pooler = r.rate("pooler_dropout", 0);
+  c.dropout.classifier = r.rate("cls_dropout", c.dropout.hidden);
+  r.ignore({"legacy", "summary_type", "summary_activation", "summary_last_dropout", "conv_act",
             "conv_groups"});
 }
 
@@ -80,6 +83,7 @@ Value embeddings(ModelBuilder& m) {
                                m.c.token_types, m.c.hidden));
   }
   x = nn::layer_norm(b, x, "LayerNorm", m.c.norm_eps);
+  x = m.dropout(x, m.c.dropout.embedding, "LayerNorm");
   b.mark(Role::embedding_output, x);
   return x;
 }
@@ -91,13 +95,20 @@ struct Distances {
   Value rising;   // -(T - 1), ..., T
 };
 
-Distances distances(ModelBuilder& m) {
-  Builder& b = m.b;
+// The table, absent where the model has none.
+Value table_of_distances(ModelBuilder& m) {
   if (m.c.relative_buckets == 0) return {};
+  const Value table =
+      nn::weight(m.b, "rel_embeddings.weight", {2 * m.c.relative_buckets, m.c.hidden});
+  return m.c.text("norm_rel_ebd", "none") == "layer_norm"
+             ? nn::layer_norm(m.b, table, "LayerNorm", m.c.norm_eps)
+             : table;
+}
+
+Distances distances(ModelBuilder& m, Value table) {
+  Builder& b = m.b;
+  if (!table.valid()) return {};
   const int64_t T = m.o.length;
-  Value table = nn::weight(b, "rel_embeddings.weight", {2 * m.c.relative_buckets, m.c.hidden});
-  if (m.c.text("norm_rel_ebd", "none") == "layer_norm")
-    table = nn::layer_norm(b, table, "LayerNorm", m.c.norm_eps);
   const Value rising =
       ops::add_scalar(b, ops::cumsum(b, b.constant(1, {2 * T}), 0), -static_cast<double>(T));
   auto rows = [&](Value distance) {
@@ -154,22 +165,37 @@ Value projection(ModelBuilder& m, Value x, const char* name, Role role) {
   return m.split_heads(y, m.c.heads, m.c.head_size);
 }
 
-Value self_attention(ModelBuilder& m, Value x, const Distances& d) {
+// What all blocks share of the positions.
+struct Positions {
+  Value table;
+  Distances rows;
+};
+
+// The rows for one block: dropout takes others from the table in each.
+Distances distances_of_block(ModelBuilder& m, const Positions& p) {
+  if (!p.table.valid()) return {};
+  const Value dropped = m.dropout(p.table, m.c.dropout.hidden, "rel_embeddings");
+  return dropped == p.table ? p.rows : distances(m, dropped);
+}
+
+Value self_attention(ModelBuilder& m, Value x, const Positions& p) {
   const auto scope = m.b.scope("attention.self");
   const Value q = projection(m, x, "query_proj", Role::attention_query);
   const Value k = projection(m, x, "key_proj", Role::attention_key);
   const Value v = projection(m, x, "value_proj", Role::attention_value);
   AttentionAttrs attrs;
   attrs.scale = m.c.attention_scale;
-  return m.join_heads(ops::attention(m.b, q, k, v, position_scores(m, q, k, d), m.mask(), attrs));
+  const Value bias = position_scores(m, q, k, distances_of_block(m, p));
+  return m.join_heads(m.attention(q, k, v, bias, m.mask(), attrs));
 }
 
 // x1 = LN(x + Attn(x)); y = LN(x1 + FFN(x1))
-Value block(ModelBuilder& m, Value x, const Distances& d) {
+Value block(ModelBuilder& m, Value x, const Positions& p) {
   Builder& b = m.b;
   b.mark(Role::block_input, x);
   const Value attended =
-      nn::linear(b, self_attention(m, x, d), "attention.output.dense", m.c.hidden);
+      m.dropout(nn::linear(b, self_attention(m, x, p), "attention.output.dense", m.c.hidden),
+                m.c.dropout.hidden, "attention.output.dense");
   b.mark(Role::attention_block_output, attended);
   const Value x1 =
       nn::layer_norm(b, ops::add(b, attended, x), "attention.output.LayerNorm", m.c.norm_eps);
@@ -178,7 +204,8 @@ Value block(ModelBuilder& m, Value x, const Distances& d) {
   b.mark(Role::mlp_up, up);
   const Value activation = ops::activation(b, up, m.c.activation);
   b.mark(Role::mlp_activation, activation);
-  const Value down = nn::linear(b, activation, "output.dense", m.c.hidden);
+  const Value down = m.dropout(nn::linear(b, activation, "output.dense", m.c.hidden),
+                               m.c.dropout.hidden, "output.dense");
   b.mark(Role::mlp_block_output, down);
   const Value y = nn::layer_norm(b, ops::add(b, down, x1), "output.LayerNorm", m.c.norm_eps);
   b.mark(Role::block_output, y);
@@ -188,15 +215,18 @@ Value block(ModelBuilder& m, Value x, const Distances& d) {
 Value body(ModelBuilder& m) {
   Value x = embeddings(m);
   const auto scope = m.b.scope("encoder");
-  const Distances d = distances(m);
-  x = m.blocks(x, "layer", [&](Value v) { return block(m, v, d); });
+  const Value table = table_of_distances(m);
+  const Positions p{table, distances(m, table)};
+  x = m.blocks(x, "layer", [&](Value v) { return block(m, v, p); });
   m.hidden(m.c.layers, x);
   return x;
 }
 
 Value classify(ModelBuilder& m, Value x) {
-  x = m.fresh_linear(m.first_token(x), "pooler.dense", m.c.hidden);
+  x = m.dropout(m.first_token(x), m.c.dropout.pooler, "pooler.dense");
+  x = m.fresh_linear(x, "pooler.dense", m.c.hidden);
   x = ops::activation(m.b, x, m.c.text("pooler_hidden_act", "gelu"));
+  x = m.dropout(x, m.c.dropout.classifier, "classifier");
   return m.fresh_linear(x, "classifier", m.labels());
 }
 

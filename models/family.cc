@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/random.h"
 #include "models/families.h"
 #include "nn/layers.h"
 
@@ -85,7 +86,20 @@ Value ModelBuilder::causal_attention(Value q, Value k, Value v) {
       attrs.window = c.window(b.layer);
       visible = mask();
   }
-  return ops::attention(b, q, k, v, {}, visible, attrs);
+  return attention(q, k, v, {}, visible, attrs);
+}
+
+Value ModelBuilder::attention(Value q, Value k, Value v, Value bias, Value keep,
+                              AttentionAttrs attrs) {
+  if (!o.dropout || c.dropout.attention == 0) return ops::attention(b, q, k, v, bias, keep, attrs);
+  attrs.dropout = c.dropout.attention;
+  attrs.stream = stream_of_site(b.path("attention.probabilities.dropout"));
+  return ops::attention(b, q, k, v, bias, keep, attrs, rng());
+}
+
+Value ModelBuilder::dropout(Value x, double rate, std::string_view site) {
+  if (!o.dropout || rate == 0) return x;
+  return ops::dropout(b, x, rng(), rate, stream_of_site(b.path(fmt::format("{}.dropout", site))));
 }
 
 Value ModelBuilder::rope(Value x) {

@@ -51,6 +51,11 @@ class ModelBuilder {
   // Keys or values of an encoder's output, made once per text: x() is kept; where the text goes on
   // it is what was kept, and x() is there for methods to see but never computed.
   Value kept(const char* name, const std::function<Value()>& x);
+  // Attention with the config's dropout of probabilities.
+  Value attention(Value q, Value k, Value v, Value bias, Value keep, AttentionAttrs attrs);
+  // x with dropout where the graph is for training; `site` tells its random numbers from others
+  // below the current scope.
+  Value dropout(Value x, double rate, std::string_view site);
   Value rope(Value x);  // [B, T, H, D] rotated by the positions
   // x = block(x) for every layer, below the scope NAME.i; hidden/i is what block i reads.
   Value blocks(Value x, std::string_view name, const std::function<Value(Value)>& block);
@@ -75,6 +80,7 @@ class ModelBuilder {
 
  private:
   Value cache(const char* name, const Shape& shape);
+  Value rng() { return b.input("rng", DType::i64, {2}); }  // seed and step
 
   std::string table_;
 };

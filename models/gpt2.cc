@@ -16,8 +16,11 @@ void read(ConfigReader& r, ModelConfig& c) {
   const bool scaled = r.flag("scale_attn_weights", true);
   c.attention_scale = scaled ? 1 / std::sqrt(static_cast<double>(c.head_size)) : 1;
   c.scaled_by_layer = r.flag("scale_attn_by_inverse_layer_idx", false);
-  r.ignore({"attn_pdrop", "embd_pdrop", "resid_pdrop", "classifier_dropout", "hidden_dropout",
-            // Rounding of 16-bit floats alone.
+  c.dropout.embedding = r.rate("embd_pdrop", 0.1);
+  c.dropout.attention = r.rate("attn_pdrop", 0.1);
+  c.dropout.hidden = r.rate("resid_pdrop", 0.1);
+  c.dropout.tokens = r.rate("classifier_dropout", r.rate("hidden_dropout", 0.1));
+  r.ignore({// Rounding of 16-bit floats alone.
             "reorder_and_upcast_attn",
             // Of GPT2DoubleHeadsModel.
             "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
@@ -37,7 +40,8 @@ Value attention(ModelBuilder& m, Value x) {
   const Value q = heads(0, Role::attention_query);
   const Value k = heads(1, Role::attention_key);
   const Value v = heads(2, Role::attention_value);
-  return nn::conv1d(b, m.join_heads(m.causal_attention(q, k, v)), "c_proj", C);
+  const Value y = nn::conv1d(b, m.join_heads(m.causal_attention(q, k, v)), "c_proj", C);
+  return m.dropout(y, m.c.dropout.hidden, "c_proj");
 }
 
 Value mlp(ModelBuilder& m, Value x) {
@@ -47,7 +51,7 @@ Value mlp(ModelBuilder& m, Value x) {
   b.mark(Role::mlp_up, up);
   const Value activation = ops::activation(b, up, m.c.activation);
   b.mark(Role::mlp_activation, activation);
-  return nn::conv1d(b, activation, "c_proj", m.c.hidden);
+  return m.dropout(nn::conv1d(b, activation, "c_proj", m.c.hidden), m.c.dropout.hidden, "c_proj");
 }
 
 // x1 = x + Attn(LN(x)); y = x1 + FFN(LN(x1))
@@ -69,6 +73,7 @@ Value body(ModelBuilder& m) {
   Builder& b = m.b;
   Value x = m.token_embeddings("wte");
   x = ops::add(b, x, nn::embedding(b, m.positions(), "wpe", m.c.max_positions, m.c.hidden));
+  x = m.dropout(x, m.c.dropout.embedding, "wpe");
   b.mark(Role::embedding_output, x);
   x = m.blocks(x, "h", [&](Value v) { return block(m, v); });
   x = nn::layer_norm(b, x, "ln_f", m.c.norm_eps);

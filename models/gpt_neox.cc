@@ -25,7 +25,10 @@ void read(ConfigReader& r, ModelConfig& c) {
   c.rope_frequencies = rope_frequencies(r, base, c.head_size, rotary_dimensions(r, c));
   r.flag("attention_bias", true);
   r.flag("use_parallel_residual", true);
-  r.ignore({"rope_theta", "attention_dropout", "hidden_dropout", "classifier_dropout"});
+  c.dropout.attention = r.rate("attention_dropout", 0);
+  c.dropout.hidden = c.dropout.embedding = r.rate("hidden_dropout", 0);
+  c.dropout.tokens = r.rate("classifier_dropout", 0.1);
+  r.ignore({"rope_theta"});
 }
 
 // The rows of query_key_value lie head by head: a head's query, key and value.
@@ -45,7 +48,8 @@ Value attention(ModelBuilder& m, Value x) {
   const Value q = m.rope(heads(0, Role::attention_query));
   const Value k = m.rope(heads(1, Role::attention_key));
   const Value v = heads(2, Role::attention_value);
-  return nn::linear(b, m.join_heads(m.causal_attention(q, k, v)), "dense", C, bias);
+  const Value y = nn::linear(b, m.join_heads(m.causal_attention(q, k, v)), "dense", C, bias);
+  return m.dropout(y, m.c.dropout.hidden, "dense");
 }
 
 Value mlp(ModelBuilder& m, Value x) {
@@ -55,7 +59,8 @@ Value mlp(ModelBuilder& m, Value x) {
   b.mark(Role::mlp_up, up);
   const Value activation = ops::activation(b, up, m.c.activation);
   b.mark(Role::mlp_activation, activation);
-  return nn::linear(b, activation, "dense_4h_to_h", m.c.hidden);
+  return m.dropout(nn::linear(b, activation, "dense_4h_to_h", m.c.hidden), m.c.dropout.hidden,
+                   "dense_4h_to_h");
 }
 
 // Beside each other: y = x + Attn(LN1(x)) + FFN(LN2(x)). One after the other: x1 = x +
@@ -78,7 +83,7 @@ Value block(ModelBuilder& m, Value x) {
 
 Value body(ModelBuilder& m) {
   Builder& b = m.b;
-  Value x = m.token_embeddings("embed_in");
+  Value x = m.dropout(m.token_embeddings("embed_in"), m.c.dropout.embedding, "embed_in");
   b.mark(Role::embedding_output, x);
   x = m.blocks(x, "layers", [&](Value v) { return block(m, v); });
   x = nn::layer_norm(b, x, "final_layer_norm", m.c.norm_eps);

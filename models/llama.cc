@@ -39,7 +39,9 @@ void read(ConfigReader& r, ModelConfig& c, bool tied) {
   c.attention_scale = 1 / std::sqrt(static_cast<double>(c.head_size));
   r.flag("attention_bias", false);
   r.flag("mlp_bias", false);
-  r.ignore({"attention_dropout", "pretraining_tp", "rope_interleaved"});
+  c.dropout.attention = r.rate("attention_dropout", 0);
+  c.dropout.tokens = r.rate("classifier_dropout", r.rate("hidden_dropout", 0.1));
+  r.ignore({"pretraining_tp", "rope_interleaved"});
 }
 
 void read_llama(ConfigReader& r, ModelConfig& c) {

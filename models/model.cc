@@ -12,6 +12,7 @@ namespace {
 
 // Where an answer starts and where it ends, side by side and each for itself.
 Value answers(ModelBuilder& m, Value x) {
+  x = m.dropout(x, m.c.dropout.answers, "qa_outputs");
   const Value both = m.fresh_linear(x, "qa_outputs", 2);
   for (const auto& [name, at] : {std::pair{"start_logits", 0}, std::pair{"end_logits", 1}}) {
     const Value one = ops::slice(m.b, both, -1, at, at + 1);
@@ -31,7 +32,8 @@ Value head(ModelBuilder& m, Value x) {
       return family.classify(m, x);
     case Head::tokens:
       if (family.token_head.empty()) no_head(m.c, "token classification");
-      return m.fresh_linear(x, family.token_head, m.labels());
+      return m.fresh_linear(m.dropout(x, m.c.dropout.tokens, family.token_head), family.token_head,
+                            m.labels());
     case Head::question_answering:
       if (family.answers_prefix.empty()) no_head(m.c, "question answering");
       return answers(m, x);
@@ -61,6 +63,8 @@ void check(const ModelConfig& c, const ModelOptions& o) {
     throw UsageError("the model has {} positions; a length of {} does not fit", c.max_positions,
                      o.length);
   }
+  if (o.dropout && o.cache.use != CacheOptions::Use::none)
+    throw UsageError("dropout is for training, and a cache for text that is written");
   const bool image = c.family->kind == Family::Kind::image;
   if (image && o.head != Head::none && o.head != Head::classification) no_head(c, "text");
   const bool two = c.family->decode != nullptr;

@@ -56,16 +56,18 @@ struct ModelOptions {
   Head head = Head::none;
   int64_t labels = 0;          // of the head; 0: as many as the config names
   bool hidden_states = false;  // named outputs hidden/0 .. hidden/L
+  bool dropout = false;        // as in training: at the config's rates, drawn from the input rng
   CacheOptions cache;
   bool last_logits = false;  // of the last token alone: [B, 1, V]
 };
 
 // Inputs, all i64 [B, T]: input_ids, attention_mask, position_ids, token_type_ids (where the family
 // has them), decoder_input_ids [B, target length] and, for mean_pooled and a decoder's
-// classification, pool_mask (what counts in the mean). Outputs: last_hidden, pooler, logits,
-// embedding (mean_pooled), hidden/i as the options say; with two stacks encoder_last,
-// encoder_hidden/i and decoder_hidden/i. All parameters are declared frozen; roles and block
-// indices are marked. Throws UsageError for a head that the family does not have.
+// classification, pool_mask (what counts in the mean); with dropout rng, i64[2] = seed and step.
+// Outputs: last_hidden, pooler, logits, embedding (mean_pooled), hidden/i as the options say; with
+// two stacks encoder_last, encoder_hidden/i and decoder_hidden/i. All parameters are declared
+// frozen; roles and block indices are marked. Throws UsageError for a head that the family does not
+// have.
 Graph build_model(const ModelConfig& config, const ModelOptions& options);
 
 // The prefix of the body's parameters under that head: "bert.", ..., or "" for the bare body.

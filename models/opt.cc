@@ -2,6 +2,7 @@
 // and a token table that may be narrower than the model.
 #include <cmath>
 
+#include "core/error.h"
 #include "models/families.h"
 #include "nn/layers.h"
 
@@ -36,7 +37,10 @@ void read(ConfigReader& r, ModelConfig& c) {
     r.flag(key, false);
   }
   r.size("word_embed_proj_dim", c.hidden);
-  r.ignore({"attention_dropout", "dropout", "activation_dropout", "layerdrop", "init_std"});
+  c.dropout.attention = r.rate("attention_dropout", 0);
+  c.dropout.hidden = r.rate("dropout", 0.1);
+  r.rate("layerdrop", 0);
+  r.ignore({"activation_dropout", "init_std"});
 }
 
 Value norm(ModelBuilder& m, Value x, std::string_view name, const Traits& t) {
@@ -56,7 +60,8 @@ Value attention(ModelBuilder& m, Value x, const Traits& t) {
   const Value k = heads("k_proj", Role::attention_key);
   const Value v = heads("v_proj", Role::attention_value);
   const Value context = m.join_heads(m.causal_attention(q, k, v));
-  return nn::linear(b, context, "out_proj", m.c.hidden, t.bias);
+  return m.dropout(nn::linear(b, context, "out_proj", m.c.hidden, t.bias), m.c.dropout.hidden,
+                   "out_proj");
 }
 
 Value mlp(ModelBuilder& m, Value x, const Traits& t) {
@@ -65,7 +70,7 @@ Value mlp(ModelBuilder& m, Value x, const Traits& t) {
   b.mark(Role::mlp_up, up);
   const Value activation = ops::activation(b, up, m.c.activation);
   b.mark(Role::mlp_activation, activation);
-  return nn::linear(b, activation, "fc2", m.c.hidden, t.bias);
+  return m.dropout(nn::linear(b, activation, "fc2", m.c.hidden, t.bias), m.c.dropout.hidden, "fc2");
 }
 
 // Before: x1 = x + Attn(LN(x)), y = x1 + FFN(LN(x1)). After: x1 = LN(x + Attn(x)),
@@ -89,6 +94,9 @@ Value block(ModelBuilder& m, Value x, const Traits& t) {
 Value body(ModelBuilder& m) {
   Builder& b = m.b;
   const Traits t = traits_of(m.c);
+  const auto skipped = json_field<double>(m.c.raw, "layerdrop", m.c.model_type, 0);
+  if (m.o.dropout && skipped > 0)
+    throw UsageError("layerdrop is {}: graft trains all blocks in every step", skipped);
   const bool projected = t.table_width != m.c.hidden;
   const auto scope = b.scope("decoder");
   Value x = m.token_embeddings("embed_tokens", {}, t.table_width);

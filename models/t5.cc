@@ -27,8 +27,9 @@ void read(ConfigReader& r, ModelConfig& c, const char* feed_forward, bool tied) 
   if (c.eos_ids.empty()) c.eos_ids = {1};
   if (c.decoder_start_id < 0) c.decoder_start_id = c.pad_id;
   r.only("is_decoder", false);
-  r.ignore({"dense_act_fn", "is_gated_act", "dropout_rate", "classifier_dropout",
-            "initializer_factor", "n_positions", "output_past"});
+  c.dropout.hidden = c.dropout.embedding = c.dropout.attention = r.rate("dropout_rate", 0.1);
+  c.dropout.classifier = c.dropout.tokens = r.rate("classifier_dropout", 0);
+  r.ignore({"dense_act_fn", "is_gated_act", "initializer_factor", "n_positions", "output_past"});
 }
 
 void read_t5(ConfigReader& r, ModelConfig& c) { read(r, c, "relu", true); }
@@ -99,8 +100,8 @@ Value self_attention(ModelBuilder& m, Value x, Value bias, bool decoder) {
     v = m.cached("value", v);  // the one query stands behind all columns that keep shows
     keep = b.input("cache_mask", DType::i64, {m.o.batch, m.o.cache.capacity});
   }
-  const Value context = m.join_heads(ops::attention(b, q, k, v, bias, keep, attrs));
-  return nn::linear(b, context, "o", m.c.hidden, false);
+  const Value context = m.join_heads(m.attention(q, k, v, bias, keep, attrs));
+  return m.dropout(nn::linear(b, context, "o", m.c.hidden, false), m.c.dropout.hidden, "o");
 }
 
 // Attn(N(x)) over the encoder's output, whose keys and values are made once for a text.
@@ -115,8 +116,8 @@ Value cross_attention(ModelBuilder& m, Value x, Value memory) {
       m.kept("cross_value", [&] { return projection(m, memory, "v", Role::attention_value); });
   AttentionAttrs attrs;
   attrs.scale = m.c.attention_scale;
-  const Value context = m.join_heads(ops::attention(b, q, k, v, {}, m.mask(), attrs));
-  return nn::linear(b, context, "o", m.c.hidden, false);
+  const Value context = m.join_heads(m.attention(q, k, v, {}, m.mask(), attrs));
+  return m.dropout(nn::linear(b, context, "o", m.c.hidden, false), m.c.dropout.hidden, "o");
 }
 
 // wo(act(wi(x))), or wo(act(wi_0(x)) * wi_1(x))
@@ -136,8 +137,9 @@ Value feed_forward(ModelBuilder& m, Value x) {
     b.mark(Role::mlp_up, up);
     inner = ops::activation(b, up, m.c.activation);
   }
+  inner = m.dropout(inner, m.c.dropout.hidden, "act");
   b.mark(Role::mlp_activation, inner);
-  return nn::linear(b, inner, "wo", m.c.hidden, false);
+  return m.dropout(nn::linear(b, inner, "wo", m.c.hidden, false), m.c.dropout.hidden, "wo");
 }
 
 // x1 = x + SelfAttn(N(x)); x2 = x1 + CrossAttn(N(x1), memory), in a decoder; y = x2 + FFN(N(x2))
@@ -170,6 +172,7 @@ Value stack(ModelBuilder& m, Value ids, Value memory, bool decoder) {
   Value x = m.token_embeddings("shared", ids);
   for (const char* its : {"encoder", "decoder"})
     m.table_is_also(b.path(fmt::format("{}.embed_tokens.weight", its)));
+  x = m.dropout(x, m.c.dropout.embedding, fmt::format("{}.embed_tokens", name));
   b.mark(Role::embedding_output, x);
   const auto scope = b.scope(name);
   const Value bias = relative_bias(m, b.shape(ids)[1], decoder);
@@ -181,7 +184,7 @@ Value stack(ModelBuilder& m, Value ids, Value memory, bool decoder) {
     x = block(m, x, memory, bias, decoder);
   }
   b.layer = -1;
-  x = norm(m, x, "final_layer_norm");
+  x = m.dropout(norm(m, x, "final_layer_norm"), m.c.dropout.hidden, "final_layer_norm");
   m.hidden(blocks, x, name);
   return x;
 }
@@ -194,7 +197,9 @@ Value decode(ModelBuilder& m, Value encoder_last) {
 
 Value classify(ModelBuilder& m, Value x) {
   const auto scope = m.b.scope("classification_head");
-  x = ops::tanh(m.b, m.fresh_linear(m.pool(x), "dense", m.c.hidden));
+  x = m.dropout(m.pool(x), m.c.dropout.classifier, "dense");
+  x = ops::tanh(m.b, m.fresh_linear(x, "dense", m.c.hidden));
+  x = m.dropout(x, m.c.dropout.classifier, "out_proj");
   return m.fresh_linear(x, "out_proj", m.labels());
 }
 

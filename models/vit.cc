@@ -19,7 +19,9 @@ void read(ConfigReader& r, ModelConfig& c) {
   r.flag("qkv_bias", true);
   r.only("pooler_act", "tanh");
   r.only("pooler_output_size", c.hidden);
-  r.ignore({"attention_probs_dropout_prob", "hidden_dropout_prob", "encoder_stride"});
+  c.dropout.attention = r.rate("attention_probs_dropout_prob", 0);
+  c.dropout.hidden = c.dropout.embedding = r.rate("hidden_dropout_prob", 0);
+  r.ignore({"encoder_stride"});
 }
 
 // [B, channels, S, S] -> [B, (S / P)^2, C]: a convolution whose windows do not overlap is a linear
@@ -47,6 +49,7 @@ Value embeddings(ModelBuilder& m) {
   const Value first = ops::expand(b, nn::weight(b, "cls_token", {1, 1, C}), {m.o.batch, 1, C});
   x = ops::concat(b, {first, x}, 1);
   x = ops::add(b, x, nn::weight(b, "position_embeddings", {1, tokens, C}));
+  x = m.dropout(x, m.c.dropout.embedding, "position_embeddings");
   b.mark(Role::embedding_output, x);
   return x;
 }
@@ -67,9 +70,10 @@ Value attention(ModelBuilder& m, Value x) {
     const Value q = projection(m, x, "query", Role::attention_query);
     const Value k = projection(m, x, "key", Role::attention_key);
     const Value v = projection(m, x, "value", Role::attention_value);
-    context = m.join_heads(ops::attention(m.b, q, k, v, {}, {}, attrs));
+    context = m.join_heads(m.attention(q, k, v, {}, {}, attrs));
   }
-  return nn::linear(m.b, context, "output.dense", m.c.hidden);
+  return m.dropout(nn::linear(m.b, context, "output.dense", m.c.hidden), m.c.dropout.hidden,
+                   "output.dense");
 }
 
 // x1 = x + Attn(LN(x)); y = x1 + FFN(LN(x1))
@@ -85,7 +89,8 @@ Value block(ModelBuilder& m, Value x) {
   b.mark(Role::mlp_up, up);
   const Value activation = ops::activation(b, up, m.c.activation);
   b.mark(Role::mlp_activation, activation);
-  const Value down = nn::linear(b, activation, "output.dense", m.c.hidden);
+  const Value down = m.dropout(nn::linear(b, activation, "output.dense", m.c.hidden),
+                               m.c.dropout.hidden, "output.dense");
   b.mark(Role::mlp_block_output, down);
   const Value y = ops::add(b, x1, down);
   b.mark(Role::block_output, y);

@@ -91,7 +91,7 @@ void Rewrite::add_beside(const Module& module, const std::function<Value(Builder
 Value Rewrite::dropout(Value x, double p, std::string_view site) {
   if (p < 0 || p >= 1) throw UsageError("dropout should be at least 0 and below 1 but is {}", p);
   if (!training() || p == 0) return x;
-  return ops::dropout(b_, x, rng(), p, static_cast<int64_t>(hash_name(site) >> 1));
+  return ops::dropout(b_, x, rng(), p, stream_of_site(site));
 }
 
 Value Rewrite::param(const std::string& name, Shape shape, const Init& init, bool trainable) {

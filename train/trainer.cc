@@ -114,12 +114,13 @@ BatchShape Trainer::smallest_shape() const {
   return padded_shape(1, 1, answers() ? 1 : 0, longest_row(model_, front_));
 }
 
-Graph Trainer::base_graph(BatchShape shape) const {
+Graph Trainer::base_graph(BatchShape shape, For use) const {
   Graph graph = build_model(model_, {.batch = shape.rows,
                                      .length = shape.length + front_.virtual_tokens,
                                      .target_length = shape.target,
                                      .head = training_head(model_, task_.trained_as()),
-                                     .labels = task_.outputs()});
+                                     .labels = task_.outputs(),
+                                     .dropout = options_.dropout && use == For::training});
   return options_.from_scratch ? with_fresh_weights(graph, model_) : graph;
 }
 
@@ -129,7 +130,8 @@ std::shared_ptr<const Program> Trainer::plan_step(const Json& config, BatchShape
     const auto rows = static_cast<int64_t>(micro.size());
     BatchShape part = shape;
     part.rows = rows;
-    parts.push_back({peft::apply(base_graph(part), method_, config, {.training = true}),
+    const Graph base = base_graph(part, For::training);
+    parts.push_back({peft::apply(base, method_, config, {.training = true}),
                      static_cast<double>(rows) / static_cast<double>(shape.rows)});
   }
   return compile(training_step(parts, task_.trained_as(), options_, options_.lr), store_,

@@ -30,7 +30,8 @@ struct TrainOptions : StepOptions {
   // File for what Ctrl-C and every save_every steps leave behind; empty: none.
   std::string checkpoint;
   int64_t save_every = 0;
-  bool resume = false;  // from that file
+  bool resume = false;   // from that file
+  bool dropout = false;  // the model's own, at the rates of its config
   // The model's weights are drawn, not read: its folder has none.
   bool from_scratch = false;
   // A run that needs more than its budget is refused.
@@ -117,7 +118,8 @@ class Trainer {
   std::vector<Batch> micro_batches(const Batch& batch) const;
   BatchShape shape_of(const std::vector<Example>& rows, const Batch& batch) const;
   BatchShape smallest_shape() const;
-  Graph base_graph(BatchShape shape) const;
+  enum class For : uint8_t { evaluation, training };
+  Graph base_graph(BatchShape shape, For use = For::evaluation) const;
   bool pictures() const { return model_.family->kind == Family::Kind::image; }
   bool two_stacks() const { return model_.family->decode != nullptr; }
   bool answers() const { return two_stacks() && task_.trained_as() == TaskKind::language; }

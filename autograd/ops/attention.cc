@@ -1,6 +1,6 @@
 // Scaled dot-product attention without the T x T matrix, rotary positions, T5 buckets. Backward
-// computes the probabilities again from q and k, exactly as forward did; it keeps neither them nor
-// the output.
+// computes the probabilities again from q and k, exactly as forward did, and draws the same mask of
+// dropout; it keeps neither them nor the output.
 #include <cmath>
 
 #include "autograd/ops.h"
@@ -39,16 +39,21 @@ void check_qkv(const InferCall& c, size_t first) {
     c.expect(!is_float(c.dtype(first + 4)) && c.shape(first + 4) == Shape{d.b, d.s},
              "keep must be an integer or bool [B, S]");
   }
+  c.expect(a.dropout >= 0 && a.dropout < 1, "dropout must be in [0, 1)");
+  c.expect(c.has(first + 5) == (a.dropout > 0), "rng must be given with dropout, and only then");
+  if (c.has(first + 5))
+    c.expect(c.in(first + 5) == Type{DType::i64, {2}}, "rng must be i64[2]: seed and step");
 }
 
-std::vector<Type> infer_attention(const InferCall& c) {  // q, k, v, bias?, keep?
-  c.expect_arity(3, 5);
+std::vector<Type> infer_attention(const InferCall& c) {  // q, k, v, bias?, keep?, rng?
+  c.expect_arity(3, 6);
   check_qkv(c, 0);
   return {c.in(0)};
 }
 
-std::vector<Type> infer_attention_backward(const InferCall& c) {  // dout, q, k, v, bias?, keep?
-  c.expect_arity(4, 6);
+// dout, q, k, v, bias?, keep?, rng?
+std::vector<Type> infer_attention_backward(const InferCall& c) {
+  c.expect_arity(4, 7);
   check_qkv(c, 1);
   c.expect(c.in(0) == c.in(1), "dout must be as q");
   const auto& a = c.attr<AttentionAttrs>();
@@ -63,8 +68,9 @@ Values vjp_attention(VjpCall& c) {
   a.need_dk = c.need(1);
   a.need_dv = c.need(2);
   a.need_dbias = c.need(3);
-  const Value g = c.b.node("attention_backward",
-                           {c.grad(), c.in(0), c.in(1), c.in(2), c.in(3), c.in(4)}, Attrs::of(a));
+  Values in{c.grad(), c.in(0), c.in(1), c.in(2), c.in(3), c.in(4)};
+  if (a.dropout > 0) in.push_back(c.in(5));
+  const Value g = c.b.node("attention_backward", in, Attrs::of(a));
   Values out(c.node.inputs.size());
   for (int32_t i = 0; i < 4; ++i) {
     if (c.need(static_cast<size_t>(i))) out[static_cast<size_t>(i)] = {g.node, i};
@@ -146,8 +152,10 @@ constexpr OpDef kOps[] = {
 Family attention_ops() { return kOps; }
 
 Value attention(Builder& b, Value q, Value k, Value v, Value bias, Value keep,
-                const AttentionAttrs& attrs) {
-  return b.node("attention", {q, k, v, bias, keep}, Attrs::of(attrs));
+                const AttentionAttrs& attrs, Value rng) {
+  Values in{q, k, v, bias, keep};
+  if (attrs.dropout > 0) in.push_back(rng);
+  return b.node("attention", in, Attrs::of(attrs));
 }
 Value rope(Builder& b, Value x, Value positions, const RopeAttrs& attrs) {
   return b.node("rope", {x, positions}, Attrs::of(attrs));

@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "core/parallel.h"
 #include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/families.h"
 #include "kernels/cpu/gemm_kernels.h"
 #include "kernels/move.h"
+#include "kernels/random.h"
 #include "kernels/rope.h"
 
 namespace graft::cpu {
@@ -59,7 +61,8 @@ struct Call {
   AttentionShape s;
   size_t at;
   BroadcastIndex bias;
-  Shown* shown;  // [B], in the workspace
+  Shown* shown;                        // [B], in the workspace
+  std::optional<RandomStream> random;  // of dropout
   const AttentionKernels& k = BestAttentionKernels();
   const GemmKernels& gemm = BestGemmKernels();
 
@@ -71,6 +74,7 @@ struct Call {
         bias(call.has(first + 3) ? call.in(first + 3).shape : Shape{},
              {s.batch, s.heads, s.t, s.s}),
         shown(static_cast<Shown*>(call.workspace)) {
+    if (a.dropout > 0) random = stream_of(c.in(at + 5), a.stream);
     for (int64_t b = 0; b < s.batch; ++b) {
       shown[b] = {{0, s.s}, false};
       if (!c.has(at + 4)) continue;
@@ -92,6 +96,8 @@ struct Call {
     return {std::max(all.begin, s.first_key(i0, a)),
             std::min(all.end, s.last_key(i0 + rows - 1, a))};
   }
+  // What dropout multiplies by what it keeps.
+  float kept() const { return static_cast<float>(1 / (1 - a.dropout)); }
   // out[d * keys + j] of row j of x.
   void transpose(const float* x, Keys keys, float* out) const {
     gemm.pack_along_k({x + keys.begin * s.k_row, s.k_row, keys.size(), keys.size(), s.dim, 1, out});
@@ -117,6 +123,10 @@ struct Block {
   int64_t head(int64_t row) const { return across_heads ? h + row : h; }
   int64_t query(int64_t row) const { return across_heads ? i0 : i0 + row; }
   int64_t stride(const AttentionShape& s) const { return across_heads ? s.q_head : s.q_row; }
+  // Where a row's scores stand among all.
+  int64_t first_score(const AttentionShape& s, int64_t row) const {
+    return s.score_at(b, head(row), query(row), keys.begin);
+  }
 };
 
 // K of one head as the products want it: transposed, all keys of the head that any query sees; or,
@@ -151,8 +161,7 @@ void Scores(const Call& call, const Block& block, const KeyRows& k, const float*
     float* row = p + i * n;
     if (call.c.has(call.at + 3)) {
       const float* bias = call.c.in(call.at + 3).as<float>();
-      const int64_t first =
-          ((block.b * s.heads + block.head(i)) * s.t + block.query(i)) * s.s + block.keys.begin;
+      const int64_t first = block.first_score(s, i);
       for (int64_t j = 0; j < n; ++j) row[j] += bias[call.bias(first + j)];
     }
     const auto place = [&](int64_t key) {
@@ -164,6 +173,16 @@ void Scores(const Call& call, const Block& block, const KeyRows& k, const float*
     std::fill(row + high, row + n, kHidden);
     if (visible != nullptr)
       call.k.hide_keys(row, visible + block.keys.begin, static_cast<size_t>(n));
+  }
+}
+
+// Drops or marks what dropout takes of a block's scores. Rows with all keys lie behind each other
+// among the numbers, too.
+void EachDropped(const Call& call, const Block& block, void (*drop)(const DropRange&), float* p) {
+  const int64_t n = block.width(), runs = n == call.s.s ? 1 : block.rows, rows = block.rows / runs;
+  for (int64_t i = 0; i < runs && n > 0; ++i) {
+    drop({*call.random, static_cast<uint64_t>(block.first_score(call.s, i)),
+          static_cast<float>(call.a.dropout), p + i * n, static_cast<size_t>(rows * n)});
   }
 }
 
@@ -207,6 +226,10 @@ void ForwardBlock(const Call& call, const Block& block, const KeyRows& k, const 
   float factor[kQueries];
   for (int64_t i = 0; i < block.rows; ++i)
     factor[i] = call.k.exp_row(p + i * n, static_cast<size_t>(n));
+  if (call.random) {
+    EachDropped(call, block, call.k.drop, p);
+    for (int64_t i = 0; i < block.rows; ++i) factor[i] *= call.kept();
+  }
   call.k.multiply({block.rows, s.dim, n, p, n, 1, v, s.k_row, out, stride, 1, false});
   for (int64_t i = 0; i < block.rows; ++i)
     call.k.scale_row(out + i * stride, static_cast<size_t>(s.dim), factor[i]);
@@ -256,16 +279,33 @@ void AddBiasGradient(const Call& call, const Block& block, const float* ds) {
   float* dbias = call.c.out(3).as<float>();
   const AttentionShape& s = call.s;
   for (int64_t i = 0; i < block.rows; ++i) {
-    const int64_t first =
-        ((block.b * s.heads + block.h) * s.t + block.i0 + i) * s.s + block.keys.begin;
+    const int64_t first = block.first_score(s, i);
     for (int64_t j = 0; j < block.width(); ++j)
       dbias[call.bias(first + j)] += ds[i * block.width() + j];
   }
 }
 
+// Scores to the probabilities that V is multiplied by, and dp, the gradient of those, to that of
+// the scores.
+void ScoreGradients(const Call& call, const Block& block, float* p, float* dp) {
+  const auto n = static_cast<size_t>(block.width());
+  float factor[kQueries];
+  for (int64_t i = 0; i < block.rows; ++i) {
+    float* row = p + i * block.width();
+    factor[i] = call.k.exp_row(row, n);
+    if (!call.random) call.k.backward_row(row, dp + i * block.width(), n, factor[i]);
+  }
+  if (!call.random) return;
+  EachDropped(call, block, call.k.mark_dropped, p);
+  for (int64_t i = 0; i < block.rows; ++i) {
+    const int64_t row = i * block.width();
+    call.k.backward_marked_row(p + row, dp + row, n, factor[i], call.kept());
+  }
+}
+
 // One key head of one batch entry, with all query heads that read it.
 void BackwardOfHead(const Call& call, int64_t b, int64_t kvh, float* scratch) {
-  const KernelCall& c = call.c;  // dout, q, k, v, bias, keep
+  const KernelCall& c = call.c;  // dout, q, k, v, bias, keep, rng
   const AttentionShape& s = call.s;
   const AttentionAttrs& a = call.a;
   const auto scale = static_cast<float>(a.scale);
@@ -291,10 +331,7 @@ void BackwardOfHead(const Call& call, int64_t b, int64_t kvh, float* scratch) {
       Scores(call, block, {k, kt, all}, visible, p, slope);
       call.k.multiply({rows, n, s.dim, dout, s.q_row, 1, vt + block.keys.begin - all.begin,
                        all.size(), dp, n, 1, false});
-      for (int64_t i = 0; i < rows; ++i) {
-        const float factor = call.k.exp_row(p + i * n, static_cast<size_t>(n));
-        call.k.backward_row(p + i * n, dp + i * n, static_cast<size_t>(n), factor);
-      }
+      ScoreGradients(call, block, p, dp);
       if (a.need_dbias) AddBiasGradient(call, block, dp);
       if (slope != nullptr) call.k.multiply_row(dp, slope, static_cast<size_t>(rows * n));
       if (a.need_dq) {

@@ -3,11 +3,13 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_kernels.cc"
 #include "kernels/cpu/attention_kernels.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/dispatch.h"
+#include "kernels/cpu/random-inl.h"
 #include "kernels/cpu/row-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -132,6 +134,58 @@ void BackwardRow(float* p, float* dp, size_t n, float factor) {
   });
 }
 
+// f(i, mask, dropped) for the vectors of a range, which end where groups of drawn numbers do.
+template <class F>
+HWY_INLINE void EachDropped(const DropRange& r, F f) {
+  const hn::CappedTag<float, kDrawGroup> d;
+  const auto p = hn::Set(d, r.p);
+  HWY_ALIGN uint32_t bits[2 * kDrawGroup] = {};  // a vector that begins in the first half
+  for (size_t done = 0; done < r.n;) {
+    const uint64_t at = r.first + done;
+    const auto skipped = static_cast<size_t>(at % kDrawGroup);
+    const size_t count = std::min(kDrawGroup - skipped, r.n - done);
+    DrawBits(r.random, at / kDrawGroup, bits);
+    EachVector(d, count, [&](size_t i, auto mask) HWY_ATTR {
+      f(done + i, mask, hn::Lt(UniformOf(d, bits + skipped + i), p));
+    });
+    done += count;
+  }
+}
+
+void Drop(const DropRange& r) {
+  const hn::CappedTag<float, kDrawGroup> d;
+  EachDropped(r, [&](size_t i, auto mask, auto dropped) HWY_ATTR {
+    StoreMasked(hn::IfThenZeroElse(dropped, LoadMasked(d, mask, r.x + i)), mask, d, r.x + i);
+  });
+}
+
+void MarkDropped(const DropRange& r) {
+  const hn::CappedTag<float, kDrawGroup> d;
+  EachDropped(r, [&](size_t i, auto mask, auto dropped) HWY_ATTR {
+    const auto x = LoadMasked(d, mask, r.x + i);
+    StoreMasked(hn::IfThenElse(dropped, hn::Neg(x), x), mask, d, r.x + i);
+  });
+}
+
+void BackwardMarkedRow(float* p, float* dp, size_t n, float factor, float keep) {
+  const hn::ScalableTag<float> d;
+  const auto zero = hn::Zero(d), kept = hn::Set(d, keep);
+  const float delta = ReduceSum(d, n, [&](size_t i, auto mask) HWY_ATTR {
+    const auto e = hn::Mul(LoadMasked(d, mask, p + i), hn::Set(d, factor));
+    const auto read = hn::Mul(LoadMasked(d, mask, dp + i), kept);
+    const auto g = hn::IfNegativeThenElse(e, zero, read);
+    StoreMasked(e, mask, d, p + i);
+    StoreMasked(g, mask, d, dp + i);
+    return hn::Mul(hn::Abs(e), g);
+  });
+  EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
+    const auto e = LoadMasked(d, mask, p + i);
+    const auto ds = hn::Mul(hn::Abs(e), hn::Sub(LoadMasked(d, mask, dp + i), hn::Set(d, delta)));
+    StoreMasked(hn::IfNegativeThenElse(e, zero, hn::Mul(e, kept)), mask, d, p + i);
+    StoreMasked(ds, mask, d, dp + i);
+  });
+}
+
 void MultiplyRow(float* x, const float* y, size_t n) {
   const hn::ScalableTag<float> d;
   EachVector(d, n, [&](size_t i, auto mask) HWY_ATTR {
@@ -155,6 +209,9 @@ const AttentionKernels* AttentionKernelsOfTarget() {
                                               .hide_keys = &HideKeys,
                                               .exp_row = &ExpRow,
                                               .backward_row = &BackwardRow,
+                                              .drop = &Drop,
+                                              .mark_dropped = &MarkDropped,
+                                              .backward_marked_row = &BackwardMarkedRow,
                                               .multiply_row = &MultiplyRow,
                                               .scale_row = &ScaleRow};
   return &kTable;

@@ -5,7 +5,19 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/random.h"
+
 namespace graft::cpu {
+
+// What dropout does to n entries, the first of which has the number `first` of the random stream; p
+// of them are dropped.
+struct DropRange {
+  const RandomStream& random;
+  uint64_t first;
+  float p;
+  float* x;
+  size_t n;
+};
 
 // C [m, n] = alpha A B (+ C): a(i, k) at a[i * ai + k * ak], b(k, j) at b[k * ldb + j].
 struct SmallProduct {
@@ -32,6 +44,13 @@ struct AttentionKernels {
   // p := factor p; ds := p (dp - sum p dp). The sum is taken over what is subtracted from, so a
   // lone key gets exactly zero.
   void (*backward_row)(float* p, float* dp, size_t n, float factor);
+  // Dropped entries become zero.
+  void (*drop)(const DropRange&);
+  // Dropped entries of what has no negative ones get a sign.
+  void (*mark_dropped)(const DropRange&);
+  // backward_row for marked p: dp is that of kept entries times `keep`, and p comes out as what was
+  // multiplied with V.
+  void (*backward_marked_row)(float* p, float* dp, size_t n, float factor, float keep);
   void (*multiply_row)(float* x, const float* y, size_t n);
   void (*scale_row)(float* x, size_t n, float factor);
 };

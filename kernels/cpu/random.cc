@@ -1,7 +1,7 @@
 // Kernels that draw random numbers: dropout, and the stochastic gates of diff pruning.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/random.cc"
-#include "core/random.h"
+#include "kernels/random.h"
 
 #include <algorithm>
 
@@ -105,12 +105,6 @@ HWY_EXPORT(GateGroups);
 namespace {
 
 constexpr int64_t kGrain = 64;  // groups
-
-RandomStream stream_of(const View& rng, int64_t stream) {
-  const int64_t* at = rng.as<int64_t>();
-  return {static_cast<uint64_t>(at[0]), static_cast<uint64_t>(stream),
-          static_cast<uint64_t>(at[1])};
-}
 
 int64_t Groups(size_t n) { return static_cast<int64_t>((n + kDrawGroup - 1) / kDrawGroup); }
 

@@ -3,8 +3,10 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
+#include "kernels/random.h"
 #include "kernels/ref/families.h"
 #include "kernels/rope.h"
 
@@ -20,6 +22,7 @@ struct Scores {
   const AttentionAttrs& a;
   AttentionShape s;
   BroadcastIndex bias;
+  std::optional<RandomStream> random;
 
   Scores(const KernelCall& call, size_t first)
       : c(call),
@@ -27,7 +30,9 @@ struct Scores {
         a(call.attr<AttentionAttrs>()),
         s(call.in(first).shape, call.in(first + 1).shape, a.bthd),
         bias(call.has(first + 3) ? call.in(first + 3).shape : Shape{},
-             {s.batch, s.heads, s.t, s.s}) {}
+             {s.batch, s.heads, s.t, s.s}) {
+    if (a.dropout > 0) random = stream_of(c.in(at + 5), a.stream);
+  }
 
   const double* q(int64_t b, int64_t h, int64_t i) const {
     return c.in(at).as<double>() + b * s.q_batch + h * s.q_head + i * s.q_row;
@@ -36,7 +41,7 @@ struct Scores {
     return b * s.k_batch + h / s.group() * s.k_head + j * s.k_row;
   }
   int64_t bias_at(int64_t b, int64_t h, int64_t i, int64_t j) const {
-    return bias(((b * s.heads + h) * s.t + i) * s.s + j);
+    return bias(s.score_at(b, h, i, j));
   }
 
   // q k^T scale, over the cap where there is one.
@@ -52,6 +57,12 @@ struct Scores {
     const double x = product(b, h, i, j);
     return (a.softcap > 0 ? a.softcap * std::tanh(x) : x) +
            (c.has(at + 3) ? c.in(at + 3).as<double>()[bias_at(b, h, i, j)] : 0);
+  }
+  // What dropout multiplies a probability by.
+  double kept(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    if (!random) return 1;
+    const float u = random->uniform(static_cast<uint64_t>(s.score_at(b, h, i, j)));
+    return u >= static_cast<float>(a.dropout) ? 1 / (1 - a.dropout) : 0;
   }
   // Derivative of the score by q k^T.
   double slope(int64_t b, int64_t h, int64_t i, int64_t j) const {
@@ -81,14 +92,15 @@ void Attention(const KernelCall& c) {
     for (int64_t j = 0; j < s.s; ++j) {
       const double p = std::exp(score(b, h, i, j) - top);
       sum += p;
+      const double read = p * score.kept(b, h, i, j);
       for (int64_t d = 0; d < s.dim && p > 0; ++d)
-        out[d] += p * (c.in(2).as<double>() + score.kv(b, h, j))[d];
+        out[d] += read * (c.in(2).as<double>() + score.kv(b, h, j))[d];
     }
     for (int64_t d = 0; d < s.dim; ++d) out[d] /= sum;
   });
 }
 
-void AttentionBackward(const KernelCall& c) {  // dout, q, k, v, bias, keep
+void AttentionBackward(const KernelCall& c) {  // dout, q, k, v, bias, keep, rng
   const Scores score(c, 1);
   const AttentionShape& s = score.s;
   for (const View& v : c.outputs) std::fill_n(v.as<double>(), v.elements(), 0.0);
@@ -104,14 +116,14 @@ void AttentionBackward(const KernelCall& c) {  // dout, q, k, v, bias, keep
       double dp = 0;
       for (int64_t d = 0; d < s.dim; ++d)
         dp += dout[d] * c.in(3).as<double>()[score.kv(b, h, j) + d];
-      return dp;
+      return dp * score.kept(b, h, i, j);
     };
     for (int64_t j = 0; j < s.s; ++j) delta += p_of(j) * dp_of(j);
     for (int64_t j = 0; j < s.s; ++j) {
       const double p = p_of(j);
       if (p == 0) continue;
       const int64_t kv = score.kv(b, h, j);
-      const double ds = p * (dp_of(j) - delta);
+      const double read = p * score.kept(b, h, i, j), ds = p * (dp_of(j) - delta);
       if (score.a.need_dbias) c.out(3).as<double>()[score.bias_at(b, h, i, j)] += ds;
       const double dproduct = ds * score.slope(b, h, i, j);
       for (int64_t d = 0; d < s.dim; ++d) {
@@ -119,7 +131,7 @@ void AttentionBackward(const KernelCall& c) {  // dout, q, k, v, bias, keep
           c.out(0).as<double>()[at + d] += dproduct * c.in(2).as<double>()[kv + d];
         if (score.a.need_dk)
           c.out(1).as<double>()[kv + d] += dproduct * c.in(1).as<double>()[at + d];
-        if (score.a.need_dv) c.out(2).as<double>()[kv + d] += p * dout[d];
+        if (score.a.need_dv) c.out(2).as<double>()[kv + d] += read * dout[d];
       }
     }
   });

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/random.h"
 #include "kernels/move.h"
+#include "kernels/random.h"
 #include "kernels/ref/families.h"
 
 namespace graft::ref {
@@ -133,9 +133,7 @@ void Cast(const KernelCall& c) { move::Cast(c, 0, c.out().elements()); }
 
 void Dropout(const KernelCall& c) {
   const auto& a = c.attr<DropoutAttrs>();
-  const int64_t* rng = c.in(1).as<int64_t>();
-  const RandomStream random(static_cast<uint64_t>(rng[0]), static_cast<uint64_t>(a.stream),
-                            static_cast<uint64_t>(rng[1]));
+  const RandomStream random = stream_of(c.in(1), a.stream);
   const double* x = c.in(0).as<double>();
   for (int64_t i = 0, n = c.out().elements(); i < n; ++i) {
     const bool keep = random.uniform(static_cast<uint64_t>(i)) >= static_cast<float>(a.p);

@@ -180,8 +180,15 @@ class Ladder {
     return static_cast<size_t>(u.node) >= r_.base().nodes().size();
   }
 
+  // What dropout is taken of: the ladder has none.
+  const Node& undropped(Value y) const {
+    const Node* n = &r_.base().node(y.node);
+    while (n->op->name == "dropout") n = &r_.base().node(n->inputs[0].node);
+    return *n;
+  }
+
   Linear linear_of(Value y) const {
-    const Node& n = r_.base().node(y.node);
+    const Node& n = undropped(y);
     if (n.op->name != "linear") throw UsageError("'{}' is not a linear layer of its own", n.scope);
     auto name = [&](size_t i) {
       if (i >= n.inputs.size() || !n.inputs[i].valid()) return std::string();
@@ -232,7 +239,7 @@ class Ladder {
                  first ? norm_before(up) : norm_after(down), first},
                 m.value,
                 {},
-                r_.base().node(mark(Role::mlp_activation, m.layer).node)};
+                undropped(mark(Role::mlp_activation, m.layer))};
     for (int32_t i = q.node; i < out.node; ++i) {
       if (r_.base().node(i).op->name == "attention") found.attention = r_.base().node(i);
     }
@@ -281,6 +288,7 @@ class Ladder {
     };
     AttentionAttrs attrs = block.attention.attrs.as<AttentionAttrs>();
     attrs.scale = 1 / std::sqrt(static_cast<double>(side_.head));
+    attrs.dropout = 0;
     const auto& in = block.attention.inputs;
     const Value context =
         ops::attention(b_, heads("query"), heads("key"), heads("value"),

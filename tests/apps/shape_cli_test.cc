@@ -56,12 +56,15 @@ TEST(ShapeCli, WithoutClippingGradientsComeAndGo) {
 }
 
 TEST(ShapeCli, BenchRunsAsPlanned) {
-  const Json j = graft("bench --json --method houlsby --batch 4 --length 16 --steps 2 --model " +
-                           minilm_folder() + "/config.json",
-                       Streams::out)
-                     .json();
-  EXPECT_EQ(j.at("peak_bytes"), j.at("planned_peak_bytes"));
-  EXPECT_LE(j.at("seconds_per_step_min").get<double>(), j.at("seconds_per_step").get<double>());
+  const std::string step =
+      "--json --method houlsby --batch 4 --length 16 --model " + minilm_folder() + "/config.json";
+  for (const std::string option : {"", " --dropout"}) {
+    const Json j = graft("bench --steps 2 " + step + option, Streams::out).json();
+    EXPECT_EQ(j.at("peak_bytes"), j.at("planned_peak_bytes"));
+    EXPECT_LE(j.at("seconds_per_step_min").get<double>(), j.at("seconds_per_step").get<double>());
+    EXPECT_EQ(graft("plan " + step + option, Streams::out).json().at("peak_bytes"),
+              j.at("peak_bytes"));
+  }
 }
 
 // Configurations of 24 channels, 96 tokens and 3 classes.

@@ -58,6 +58,15 @@ TEST(TrainCli, TuneThenUseTheAdapter) {
   EXPECT_EQ(parse_json_file(dir / "out/run.json").at("recipe").at("lr"), 5e-3);
   EXPECT_FALSE(std::filesystem::exists(dir / "out/checkpoint.safetensors"));
 
+  // The base model's own dropout is no part of the recipe unless asked for.
+  EXPECT_EQ(run.at("recipe").at("dropout"), false);
+  const Result dropping =
+      graft("tune --json --dropout --steps 2 --batch 16 --output " + (dir / "dropping") + task,
+            Streams::out);
+  ASSERT_EQ(dropping.status, 0) << dropping.output;
+  EXPECT_EQ(parse_json_file(dir / "dropping/run.json").at("recipe").at("dropout"), true);
+  EXPECT_NE(dropping.json().at("losses").at(0), run.at("losses").at(0));
+
   const Result eval = graft("eval --json --adapter " + (dir / "out") + task, Streams::out);
   ASSERT_EQ(eval.status, 0) << eval.output;
   EXPECT_DOUBLE_EQ(eval.json().at("metrics").at("accuracy").get<double>(), accuracy);

@@ -79,14 +79,11 @@ class Pair {
         settings_(training_config(config_, method, small_settings(std::string(method.name)), kSteps,
                                   kind_)),
         front_{peft::virtual_tokens(method, settings_), peft::position_shift(method, settings_)},
-        base_(build_model(config_, {.batch = kBatch,
-                                    .length = kLength + front_.virtual_tokens,
-                                    .target_length = kLength,
-                                    .head = training_head(config_, kind_)})) {}
+        base_(base(config_, false)) {}
 
   // Throws UsageError where the method does not fit.
   void apply() {
-    adapted_ = adapt(false);
+    adapted_ = adapt(base_, false);
     if (peft::trainable_count(adapted_.graph) == 0)
       throw UsageError("{} finds nothing to train in a {} model", method_.name, config_.model_type);
     fill_store(adapted_, config_.folder, store_);
@@ -113,9 +110,20 @@ class Pair {
     EXPECT_EQ(merged.graph.nodes().size(), base_.nodes().size());
   }
 
+  // The model's dropout hides none of the method's places: at a rate that drops nothing it changes
+  // nothing.
+  void expect_the_same_with_dropout() const {
+    ParamStore moved = store_;
+    disturb(adapted_.graph, moved, 0.05F);
+    const peft::Adapted plain = adapt(base_, true), dropping = adapt(dropping_base(1e-12), true);
+    EXPECT_TRUE(dropping.graph.input("rng").valid());
+    EXPECT_EQ(peft::trainable_count(dropping.graph), peft::trainable_count(plain.graph));
+    EXPECT_EQ(mismatch(logits(dropping.graph, moved), logits(plain.graph, moved), 1e-5, 3e-5), "");
+  }
+
   // A batch seen over and over.
   void expect_training() {
-    const peft::Adapted training = adapt(true);
+    const peft::Adapted training = adapt(base_, true);
     const MicroBatch whole{training, 1};
     const auto program = compile(training_step(
         {&whole, 1}, kind_, {.steps = kSteps, .weight_decay = 0}, method_.learning_rate));
@@ -137,10 +145,10 @@ class Pair {
     }
   }
 
-  // Two micro-batches, two steps, dropout where the method has it. Without clipping a parameter is
-  // updated while others still wait for their gradients.
+  // Two micro-batches, two steps, dropout of the model, and of the method where it has it. Without
+  // clipping a parameter is updated while others still wait for their gradients.
   void expect_the_same_bits_under_every_plan(double max_grad_norm) {
-    const MicroBatch half{adapt(true), 0.5};
+    const MicroBatch half{adapt(dropping_base(0.1), true), 0.5};
     const std::vector<MicroBatch> parts{half, half};
     const Graph step = training_step(
         parts, kind_, {.steps = kSteps, .max_grad_norm = max_grad_norm}, method_.learning_rate);
@@ -163,6 +171,20 @@ class Pair {
   const std::string& model_type() const { return config_.model_type; }
 
  private:
+  Graph base(const ModelConfig& config, bool dropout) const {
+    return build_model(config, {.batch = kBatch,
+                                .length = kLength + front_.virtual_tokens,
+                                .target_length = kLength,
+                                .head = training_head(config, kind_),
+                                .dropout = dropout});
+  }
+
+  Graph dropping_base(double rate) const {
+    ModelConfig config = config_;
+    config.dropout = {rate, rate, rate, rate, rate, rate, rate};
+    return base(config, true);
+  }
+
   // What two steps give and leave.
   std::vector<Tensor> results_of(const std::shared_ptr<const Program>& program) const {
     ParamStore store = store_;
@@ -183,8 +205,8 @@ class Pair {
     return results;
   }
 
-  peft::Adapted adapt(bool training) const {
-    return peft::apply(base_, method_, settings_,
+  peft::Adapted adapt(const Graph& base, bool training) const {
+    return peft::apply(base, method_, settings_,
                        {.model = config_.model_type, .training = training});
   }
 
@@ -256,6 +278,7 @@ TEST_P(Architectures, TakeTheMethodOrAreListed) {
     EXPECT_EQ(refused, nullptr) << "is listed";
     if (promises().at(method).identity) pair.expect_identity();
     pair.expect_merging(promises().at(method).merges);
+    pair.expect_the_same_with_dropout();
     pair.expect_training();
   }
 }

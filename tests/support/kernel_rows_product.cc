@@ -176,13 +176,23 @@ std::vector<KernelCase> attention_cases(const Sizes& z, bool backward) {
       {"hiding bias and keep", {.scale = scale}, hiding, keep},
       {"softcap", {.scale = scale, .softcap = 1.5}, {}, {}},
       {"softcap, window", {.scale = scale, .softcap = 0.5, .causal = true, .window = 3}, {}, {}},
-      {"softcap, bias and keep", {.scale = scale, .softcap = 2, .bthd = false}, bias, keep}};
+      {"softcap, bias and keep", {.scale = scale, .softcap = 2, .bthd = false}, bias, keep},
+      {"dropout", {.scale = scale, .dropout = 0.3, .stream = 7}, {}, {}},
+      {"dropout, window and keep",
+       {.scale = scale, .causal = true, .window = 3, .bthd = false, .dropout = 0.6, .stream = -1},
+       {},
+       keep},
+      {"dropout, softcap and bias",
+       {.scale = scale, .softcap = 1.5, .causal = true, .dropout = 0.1},
+       bias,
+       {}}};
   for (Variant& v : variants) {
     const auto shape = [&](int64_t time, int64_t heads) {
       return v.a.bthd ? Shape{z.b, time, heads, z.d} : Shape{z.b, heads, time, z.d};
     };
     std::vector<Tensor> in = {floats(shape(z.t, z.h), 1, -2, 2), floats(shape(z.s, z.hk), 2, -2, 2),
                               floats(shape(z.s, z.hk), 3, -2, 2), v.bias, v.keep};
+    if (v.a.dropout > 0) in.push_back(int_values({5, 11}));
     const auto terms = static_cast<double>(z.s + z.d);
     Tolerance t = {.result = 4, .input = 16 + terms, .floor = kNoDenormals};
     if (backward) {

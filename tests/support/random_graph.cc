@@ -269,7 +269,9 @@ class Generator {
         dice_.one_in(2) ? ops::rope(b_, q, b_.input(fresh("ids"), DType::i64, {1, n / 2}), rope)
                         : q;
     const Value keys = dice_.one_in(2) ? b_.input(fresh("keys"), DType::i64, {1, n / 2}) : Value{};
-    keep(ops::attention(b_, turned, turned, q, {}, keys, attrs));
+    attrs.dropout = dice_.one_in(3) ? 0.4 : 0;
+    const Value random = attrs.dropout > 0 ? rng() : Value{};
+    keep(ops::attention(b_, turned, turned, q, {}, keys, attrs, random));
   }
   void updated() {
     const Value w = param({4});

@@ -209,30 +209,38 @@ const Method kMethods[] = {
     {"lst", {{"reduction_factor", 4}}, [](const A&) { return 1 + (7 + kF) / 4; }},
 };
 
-peft::Adapted adapted(const Architecture& a, const Method& m, int64_t layers) {
-  const ModelConfig model =
+// Dropout of the model: masks are drawn again, and the results of ReLU and product that stand
+// before a mask are kept in place of those behind it. So the floors are the same.
+constexpr ModelConfig::Dropout kDropout = {.embedding = 0.1, .attention = 0.1, .hidden = 0.1};
+
+peft::Adapted adapted(const Architecture& a, const Method& m, int64_t layers, bool dropout) {
+  ModelConfig model =
       parse_config(fmt::format(R"({{{}, "{}": {}}})", a.config, a.layers, layers), "config");
+  model.dropout = kDropout;
   const peft::Method& method = peft::find_method(m.name);
   const bool decoder = std::string_view(a.layers) == "num_decoder_layers";
   const Graph base = build_model(model, {.batch = kBatch,
                                          .length = decoder ? kSource : kLength,
                                          .target_length = kLength,
                                          .head = training_head(model, a.kind),
-                                         .labels = 2});
+                                         .labels = 2,
+                                         .dropout = dropout});
   const Json set = m.set.is_null() ? Json::object() : m.set;
   const Json config = training_config(model, method, set, 10, a.kind);
   return peft::apply(base, method, config, {.training = true});
 }
 
-using Case = std::tuple<Architecture, Method>;
+using Case = std::tuple<Architecture, Method, bool>;
 class KeptUnits : public ::testing::TestWithParam<Case> {};
 
 // The difference that one more block makes. Less than the floor would be a wrong formula.
 TEST_P(KeptUnits, AreTheFloor) {
   const Architecture& a = std::get<0>(GetParam());
   const Method& m = std::get<1>(GetParam());
+  const bool dropout = std::get<2>(GetParam());
   const auto kept = [&](int64_t layers) {
-    const MicroBatch whole{adapted(a, m, layers), 1};
+    const MicroBatch whole{adapted(a, m, layers, dropout), 1};
+    EXPECT_TRUE(!dropout || whole.adapted.graph.input("rng").valid());
     return static_cast<double>(kept_bytes(*compile(training_step({&whole, 1}, a.kind, {}, 1e-3))));
   };
   const double units = (kept(3) - kept(2)) / (kTokens * kWidth * sizeof(float));
@@ -245,15 +253,17 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const Architecture& a : kArchitectures) {
     for (const Method& m : kMethods) {
-      if (!a.refused.contains(m.name)) all.emplace_back(a, m);
+      if (a.refused.contains(m.name)) continue;
+      all.emplace_back(a, m, false);
+      all.emplace_back(a, m, true);
     }
   }
   return all;
 }
 
 std::string name_of_case(const ::testing::TestParamInfo<Case>& row) {
-  const auto& [a, m] = row.param;
-  std::string name = std::string(a.name) + "_" + m.name + m.variant;
+  const auto& [a, m, dropout] = row.param;
+  std::string name = std::string(a.name) + "_" + m.name + m.variant + (dropout ? "_dropout" : "");
   std::ranges::replace(name, '+', 'p');
   return name;
 }
@@ -265,7 +275,7 @@ TEST(KeptUnitsTable, HoldsEveryMethodWhereItFits) {
   EXPECT_EQ(held, known);
   const auto fits = [](const Architecture& a, const Method& m) {
     try {
-      return peft::trainable_count(adapted(a, m, 1).graph) > 0;
+      return peft::trainable_count(adapted(a, m, 1, true).graph) > 0;
     } catch (const UsageError&) {
       return false;
     }

@@ -104,7 +104,7 @@ struct Resumed {
   const char* method;
   Json set = Json::object();
   int64_t accumulate = 1, eval_every = 0;
-  bool language = false, from_scratch = false;
+  bool language = false, from_scratch = false, dropout = false;
 };
 
 class Resume : public ::testing::TestWithParam<Resumed> {};
@@ -116,6 +116,7 @@ TEST_P(Resume, EndsWithTheSameBits) {
   const peft::Method& method = peft::find_method(c.method);
   TrainOptions o = options(12);
   o.from_scratch = c.from_scratch;
+  o.dropout = c.dropout;
   o.accumulate = c.accumulate;
   o.eval_every = c.eval_every;
   Trainer whole(model, task, method, c.set, o);
@@ -150,16 +151,19 @@ TEST_P(Resume, EndsWithTheSameBits) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, Resume,
-    ::testing::Values(Resumed{"full", "full"}, Resumed{"lora", "lora", {{"lora_dropout", 0.2}}},
-                      Resumed{"parts", "lora", {{"lora_dropout", 0.2}}, 3},
-                      Resumed{"best", "bitfit", Json::object(), 1, 2},
-                      Resumed{"adalora", "adalora", {{"tinit", 2}, {"tfinal", 2}, {"deltaT", 2}}},
-                      Resumed{"diff_pruning", "diff_pruning", Json::object(), 1, 3},
-                      Resumed{"fish_mask", "fish_mask", {{"keep_ratio", 0.05}}},
-                      Resumed{"intrinsic", "intrinsic", {{"intrinsic_dim", 50}}},
-                      Resumed{"lst", "lst", {{"reduction_factor", 2}}},
-                      Resumed{"language", "full", Json::object(), 1, 3, true, true},
-                      Resumed{"language_parts", "lora", {{"lora_dropout", 0.2}}, 3, 2, true}),
+    ::testing::Values(
+        Resumed{"full", "full"}, Resumed{"lora", "lora", {{"lora_dropout", 0.2}}},
+        Resumed{"parts", "lora", {{"lora_dropout", 0.2}}, 3},
+        Resumed{"best", "bitfit", Json::object(), 1, 2},
+        Resumed{"adalora", "adalora", {{"tinit", 2}, {"tfinal", 2}, {"deltaT", 2}}},
+        Resumed{"diff_pruning", "diff_pruning", Json::object(), 1, 3},
+        Resumed{"fish_mask", "fish_mask", {{"keep_ratio", 0.05}}},
+        Resumed{"intrinsic", "intrinsic", {{"intrinsic_dim", 50}}},
+        Resumed{"lst", "lst", {{"reduction_factor", 2}}},
+        Resumed{"language", "full", Json::object(), 1, 3, true, true},
+        Resumed{"language_parts", "lora", {{"lora_dropout", 0.2}}, 3, 2, true},
+        Resumed{"dropout", "full", Json::object(), 1, 3, false, false, true},
+        Resumed{"dropout_parts", "lora", {{"lora_dropout", 0.2}}, 3, 0, false, false, true}),
     [](const auto& row) { return std::string(row.param.name); });
 
 TEST(Trainer, AnotherRunCannotBeResumed) {
@@ -184,6 +188,26 @@ TEST(Trainer, AnotherRunCannotBeResumed) {
   write_file(o.checkpoint, bytes.substr(0, bytes.size() - 4));
   EXPECT_THROW(Trainer(model, task, lora, Json::object(), o).train(), FileError);
   std::filesystem::remove(o.checkpoint);
+}
+
+// The model's own dropout acts in training alone: other losses, and without a step the same
+// predictions.
+TEST(Trainer, DropoutIsForTraining) {
+  ModelConfig model = small_model();
+  model.dropout = {.embedding = 0.2, .attention = 0.2, .hidden = 0.2, .classifier = 0.2};
+  const Task task = small_task(model);
+  TrainOptions o = options(3);
+  const peft::Method& lora = peft::find_method("lora");
+  Trainer plain(model, task, lora, Json::object(), o);
+  o.dropout = true;
+  Trainer dropping(model, task, lora, Json::object(), o), again(model, task, lora, {}, o);
+  EXPECT_EQ(plain.evaluate(task.test), dropping.evaluate(task.test));
+  const TrainResult a = plain.train(), b = dropping.train(), c = again.train();
+  for (size_t i = 0; i < a.curve.size(); ++i) {
+    EXPECT_NE(a.curve[i].loss, b.curve[i].loss) << i;
+    EXPECT_EQ(b.curve[i].loss, c.curve[i].loss) << i;
+  }
+  EXPECT_EQ(b.planned_peak_bytes, b.peak_bytes);
 }
 
 // The parts of a batch add up to it, however unevenly it divides.
