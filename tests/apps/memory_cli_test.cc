@@ -74,18 +74,12 @@ TEST(MemoryCli, AStepTakesWhatWasPlanned) {
   const Row rows[] = {
       {"bert", "lora"},
       {"bert", "full"},
-      {"bert", "bitfit"},
       {"bert", "houlsby"},
       {"llama", "lora"},
       {"llama", "lora --set init_lora_weights=olora"},  // the model's weights change at the start
-      {"llama", "dora"},
       {"llama", "lora --budget 90M"},
       {"llama", "full"},
-      {"llama", "ia3"},
-      {"gpt2", "lora"},
       {"gpt2", "prefix_tuning"},
-      {"t5", "lora"},
-      {"t5", "prompt_tuning"},
       {"t5", "compacter"},
   };
   const TemporaryFolder dir;

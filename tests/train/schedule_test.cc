@@ -46,8 +46,8 @@ TEST(Schedules, AreReplayed) {
 }
 
 TEST(Schedules, UnderABudgetAreReplayed) {
-  for (const char* model : {"llama", "gpt2", "t5", "bert_cls"}) {
-    for (const char* method : {"full", "lora", "houlsby", "prefix_tuning"}) {
+  for (const char* model : {"llama", "t5"}) {
+    for (const char* method : {"full", "lora", "prefix_tuning"}) {
       SCOPED_TRACE(fmt::format("{} {}", model, method));
       Json cheap, least;
       ASSERT_NO_THROW(cheap = schedule_of(model, method, {.recompute = Recompute::cheap}));
