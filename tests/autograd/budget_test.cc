@@ -208,10 +208,10 @@ Graph small_joint_graph(uint64_t seed) {
 
 TEST(Budgets, EqualTheCheapestOfAllSchedules) {
   int graphs = 0, again = 0;
-  for (uint64_t seed = 0; seed < 80; ++seed) {
+  for (uint64_t seed = 0; seed < 400; ++seed) {
     const Graph g = small_joint_graph(seed);
     const AllSchedules all(g);
-    if (all.values() > 16) continue;
+    if (all.values() > 14 || graphs >= 40) continue;
     ++graphs;
     const Machine machine{[&](const Node& n) { return all.workspace(n); },
                           [&](const std::vector<int32_t>& runs) { return all.live_bytes(runs); }};
@@ -225,8 +225,8 @@ TEST(Budgets, EqualTheCheapestOfAllSchedules) {
       again += cost_of_repeats(g, runs) > 0;
     }
   }
-  EXPECT_GT(graphs, 25);
-  EXPECT_GT(again, 25);
+  EXPECT_GT(graphs, 20);
+  EXPECT_GT(again, 20);
 }
 
 }  // namespace
