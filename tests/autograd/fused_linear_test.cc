@@ -8,8 +8,8 @@
 
 #include "autograd/evaluate.h"
 #include "autograd/executor.h"
-#include "autograd/memory_report.h"
 #include "autograd/gradient.h"
+#include "autograd/memory_report.h"
 #include "autograd/ops.h"
 #include "autograd/passes/fuse_products.h"
 #include "autograd/passes/pack_weights.h"
