@@ -54,7 +54,7 @@ Tensor ParamStore::get(std::string_view name) const {
 Tensor ParamStore::in_type(std::string_view name, DType dtype) {
   const Stored& p = find(name);
   if (p.dtype == dtype) return get(name);
-  const Tensor wide = rows(p);
+  Tensor wide = rows(p);
   if (wide.dtype() == dtype) return wide;
   Tensor narrow = wide.cast(dtype);
   const Tensor back = narrow.cast(wide.dtype());
@@ -70,9 +70,8 @@ Tensor ParamStore::in_type(std::string_view name, DType dtype) {
 Tensor ParamStore::stored(std::string_view name) const { return rows(find(name)); }
 DType ParamStore::stored_type(std::string_view name) const { return find(name).type.dtype; }
 
-void ParamStore::set(std::string name, Tensor tensor) {
-  const DType dtype = tensor.dtype();
-  set(std::move(name), tensor, dtype);
+void ParamStore::set(std::string name, const Tensor& tensor) {
+  set(std::move(name), tensor, tensor.dtype());
 }
 
 void ParamStore::set(std::string name, const Tensor& tensor, DType dtype) {

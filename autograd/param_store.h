@@ -32,7 +32,7 @@ class ParamStore {
   Tensor in_type(std::string_view name, DType dtype);
   // Stores the handle: the bytes are shared with the caller. The parameter is of the tensor's type
   // or of `dtype`.
-  void set(std::string name, Tensor tensor);
+  void set(std::string name, const Tensor& tensor);
   void set(std::string name, const Tensor& tensor, DType dtype);
   // Takes over a parameter of another store as it lies there.
   void share(const std::string& name, const ParamStore& from);

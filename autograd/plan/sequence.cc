@@ -9,13 +9,13 @@ Sequence::Sequence(const Graph& graph, const std::vector<int32_t>& order) : grap
   position_.assign(count, -1);
   first_.assign(count, 0);
   visited_.assign(count, false);
-  int32_t outputs = 0;
+  size_t outputs = 0;
   for (size_t i = 0; i < count; ++i) {
     first_[i] = outputs;
-    outputs += static_cast<int32_t>(graph.nodes()[i].outputs.size());
+    outputs += graph.nodes()[i].outputs.size();
   }
-  there_.assign(static_cast<size_t>(outputs), false);
-  always_.assign(static_cast<size_t>(outputs), false);
+  there_.assign(outputs, false);
+  always_.assign(outputs, false);
   for (size_t i = 0; i < order.size(); ++i) {
     if (graph.node(order[i]).phase == Phase::forward)
       position_[static_cast<size_t>(order[i])] = static_cast<int32_t>(i);

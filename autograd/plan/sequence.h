@@ -32,7 +32,7 @@ class Sequence {
 
  private:
   size_t at(Value v) const {
-    return static_cast<size_t>(first_[static_cast<size_t>(v.node)] + v.output);
+    return first_[static_cast<size_t>(v.node)] + static_cast<size_t>(v.output);
   }
   bool is_forward(Value v) const {
     return v.valid() && position_[static_cast<size_t>(v.node)] >= 0;
@@ -45,7 +45,7 @@ class Sequence {
 
   const Graph& graph_;
   std::vector<int32_t> position_;  // [node]: in the order; -1: not of forward
-  std::vector<int32_t> first_;     // [node]: of its outputs in the flags
+  std::vector<size_t> first_;      // [node]: of its outputs in the flags
   std::vector<bool> there_, always_;
   std::vector<bool> visited_;
   std::vector<int32_t> runs_;
