@@ -1,5 +1,5 @@
-// fused_linear is the composition of plain ops that it stands for; pack_weights and fuse_products
-// bring it in where they say and nowhere else.
+// fused_linear is the composition of plain ops that it stands for; pack_weights brings it in where
+// it says and nowhere else.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -11,23 +11,14 @@
 #include "autograd/gradient.h"
 #include "autograd/memory_report.h"
 #include "autograd/ops.h"
-#include "autograd/passes/fuse_products.h"
 #include "autograd/passes/pack_weights.h"
 #include "autograd/planner.h"
 #include "core/error.h"
-#include "core/random.h"
 #include "tests/support/golden.h"
+#include "tests/support/random_tensor.h"
 
 namespace graft::testing {
 namespace {
-
-Tensor random(const Shape& shape, uint64_t seed) {
-  Tensor t(DType::f32, shape);
-  const RandomStream stream(seed, 0);
-  for (int64_t i = 0; i < t.elements(); ++i)
-    t.data<float>()[i] = 2 * stream.uniform(static_cast<uint64_t>(i)) - 1;
-  return t;
-}
 
 bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && std::memcmp(a.bytes(), b.bytes(), a.size_bytes()) == 0;
@@ -89,10 +80,10 @@ TEST(FusedLinear, IsTheCompositionOfPlainOps) {
           Attrs::of(c.attrs));
       b.output(packed ? "packed" : "stored", y);
     }
-    const Inputs inputs{{"x", random(c.x, 1)},
-                        {"w", random({c.attrs.out, c.attrs.in}, 2)},
-                        {"bias", random(columns, 3)},
-                        {"base", random(result, 4)}};
+    const Inputs inputs{{"x", random_tensor(c.x, 1)},
+                        {"w", random_tensor({c.attrs.out, c.attrs.in}, 2)},
+                        {"bias", random_tensor(columns, 3)},
+                        {"base", random_tensor(result, 4)}};
     const Graph graph = b.finish();
     const Evaluation ref = evaluate(graph, inputs, {}, Backend::ref);
     const Evaluation cpu = evaluate(graph, inputs, {}, Backend::cpu);
@@ -136,8 +127,8 @@ TEST(FusedLinear, OverwritesTheBaseAlone) {
     b.output("y", b.node("fused_linear", {x, w, {}, base},
                          Attrs::of(FusedLinearAttrs{.out = 32, .in = 32})));
     const Graph graph = b.finish();
-    Inputs inputs{{"x", random({50, 32}, 1)}, {"w", random({32, 32}, 2)}};
-    if (!residual_of_x) inputs["base"] = random({50, 32}, 3);
+    Inputs inputs{{"x", random_tensor({50, 32}, 1)}, {"w", random_tensor({32, 32}, 2)}};
+    if (!residual_of_x) inputs["base"] = random_tensor({50, 32}, 3);
     const Evaluation want = evaluate(graph, inputs, {});
     ParamStore store;
     Executor e(std::make_shared<const Program>(plan(graph)), store);
@@ -237,8 +228,8 @@ TEST(PackWeights, WhereItPaysAndWithTheSameBits) {
     EXPECT_EQ(count(packed, "linear") + count(packed, "linear_dx") == 0, c.packed);
 
     ParamStore store;
-    store.set("w", random({48, 48}, 1));
-    const Inputs inputs{{"x", random({40, 48}, 2)}};
+    store.set("w", random_tensor({48, 48}, 1));
+    const Inputs inputs{{"x", random_tensor({40, 48}, 2)}};
     const Evaluation want = evaluate(graph, inputs, store);
     const auto before = std::make_shared<const Program>(plan(graph));
     const auto program = std::make_shared<const Program>(plan(packed));
@@ -263,11 +254,11 @@ TEST(PackWeights, ANewWeightIsPackedAnew) {
   b.output("y", ops::linear(b, x, b.param({.name = "w", .type = {DType::f32, {32, 48}}})));
   const Graph graph = b.finish();
   ParamStore store;
-  store.set("w", random({32, 48}, 1));
+  store.set("w", random_tensor({32, 48}, 1));
   Executor e(std::make_shared<const Program>(plan(pack_weights(graph))), store);
   for (const uint64_t seed : {1, 2}) {
-    store.set("w", random({32, 48}, seed));
-    const Inputs inputs{{"x", random({40, 48}, 3)}};
+    store.set("w", random_tensor({32, 48}, seed));
+    const Inputs inputs{{"x", random_tensor({40, 48}, 3)}};
     e.set_input("x", inputs.at("x"));
     e.run();
     EXPECT_TRUE(same_bits(e.output("y"), evaluate(graph, inputs, store).outputs.at("y")));
@@ -358,7 +349,7 @@ TEST(PackWeights, KeepsTheStoredTypeAndTheBits) {
     const Value w = b.param({.name = "w", .type = {DType::f32, {48, 48}}});
     b.output("y", c.build(b, x, ids, w));
     const Graph graph = b.finish();
-    const Tensor weight = random({48, 48}, 1).cast(c.stored);
+    const Tensor weight = random_tensor({48, 48}, 1).cast(c.stored);
     ParamStore wide, store;
     wide.set("w", weight.cast(DType::f32));
     store.set("w", weight, DType::f32);
@@ -370,7 +361,7 @@ TEST(PackWeights, KeepsTheStoredTypeAndTheBits) {
     const auto program = std::make_shared<const Program>(plan(packed));
     EXPECT_EQ(memory_parts(*program).weights, c.bytes);
 
-    Inputs inputs{{"x", random({5, 48}, 2)}, {"ids", Tensor(DType::i64, {5})}};
+    Inputs inputs{{"x", random_tensor({5, 48}, 2)}, {"ids", Tensor(DType::i64, {5})}};
     for (int64_t i = 0; i < 5; ++i) inputs["ids"].data<int64_t>()[i] = i * 11 + 3;
     const Tensor want = evaluate(graph, inputs, wide).outputs.at("y");
     const auto run = [&](ParamStore& s) {
@@ -389,7 +380,7 @@ TEST(PackWeights, KeepsTheStoredTypeAndTheBits) {
     widened.get("w");
     EXPECT_TRUE(same_bits(run(widened), want));
     ParamStore other;
-    other.set("w", random({48, 48}, 7));
+    other.set("w", random_tensor({48, 48}, 7));
     if (narrow) {
       EXPECT_THROW(run(other), GraphError);
     }
@@ -403,134 +394,6 @@ TEST(PackWeights, LeavesThinWeights) {
   const Value up = b.param({.name = "up", .type = {DType::f32, {48, 16}}});
   b.output("y", ops::linear(b, ops::linear(b, x, down), up));
   EXPECT_EQ(count(pack_weights(b.finish()), "pack"), 0);
-}
-
-// ---- fusion
-
-struct FuseCase {
-  const char* name;
-  std::map<std::string, int64_t> left;  // ops in the fused graph, reshapes and leaves aside
-  std::function<Value(Builder& b, Value x, Value w, Value y)> build;  // x, y [6, 20], w [20, 20]
-};
-
-const std::vector<FuseCase>& fuse_cases() {
-  using ops::add, ops::linear, ops::reshape, ops::scale;
-  static const std::vector<FuseCase> cases = {
-      {"residual",
-       {{"fused_linear", 1}},
-       [](Builder& b, Value x, Value w, Value y) { return add(b, linear(b, x, w), y); }},
-      {"residual of its own operand",
-       {{"fused_linear", 1}},
-       [](Builder& b, Value x, Value w, Value) { return add(b, x, linear(b, x, w)); }},
-      {"low rank",
-       {{"linear", 2}, {"fused_linear", 1}},
-       [](Builder& b, Value x, Value w, Value y) {
-         const Value product = linear(b, x, w);
-         return add(b, product, scale(b, linear(b, linear(b, y, w), w), 2));
-       }},
-      {"low rank, computed first",
-       {{"linear", 1}, {"fused_linear", 2}},
-       [](Builder& b, Value x, Value w, Value y) {
-         const Value low_rank = scale(b, linear(b, linear(b, y, w), w), 2);
-         return add(b, linear(b, x, w), low_rank);
-       }},
-      {"low rank and residual",
-       {{"linear", 1}, {"fused_linear", 2}},
-       [](Builder& b, Value x, Value w, Value y) {
-         const Value sum = add(b, linear(b, x, w), scale(b, linear(b, linear(b, y, w), w), 2));
-         return add(b, sum, y);
-       }},
-      {"factor of x",
-       {{"fused_linear", 1}},
-       [](Builder& b, Value x, Value w, Value) { return linear(b, scale(b, x, 3), w); }},
-      {"factor of x behind a view",
-       {{"fused_linear", 1}},
-       [](Builder& b, Value x, Value w, Value) {
-         return reshape(
-             b,
-             b.node("linear_dx", {reshape(b, scale(b, reshape(b, x, {2, 3, 20}), 3), {6, 20}), w}),
-             {2, 60});
-       }},
-      {"sum of three gradients",
-       {{"linear_dx", 1}, {"fused_linear", 2}},
-       [](Builder& b, Value x, Value w, Value y) {
-         const auto dx = [&](Value v) {
-           return reshape(b, b.node("linear_dx", {v, w}), {2, 3, 20});
-         };
-         return add(b, add(b, dx(x), dx(y)), dx(ops::neg(b, y)));
-       }},
-      {"activation",
-       {{"fused_linear", 1}},
-       [](Builder& b, Value x, Value w, Value) { return ops::gelu_erf(b, linear(b, x, w)); }},
-      {"activation with its gradient",
-       {{"linear", 1}, {"gelu_erf", 1}, {"gelu_erf_backward", 1}},
-       [](Builder& b, Value x, Value w, Value y) {
-         const Value u = linear(b, x, w);
-         return ops::concat(b, {ops::gelu_erf(b, u), b.node("gelu_erf_backward", {y, u})}, 0);
-       }},
-      {"everything",
-       {{"fused_linear", 1}},
-       [](Builder& b, Value x, Value w, Value y) {
-         return ops::silu(b, add(b, y, scale(b, linear(b, scale(b, x, 2), w), 0.25)));
-       }},
-      {"read twice",
-       {{"linear", 1}, {"add", 1}, {"mul", 1}},
-       [](Builder& b, Value x, Value w, Value y) {
-         const Value u = linear(b, x, w);
-         return ops::mul(b, add(b, u, y), u);
-       }},
-      {"doubled",
-       {{"linear", 1}, {"add", 1}},
-       [](Builder& b, Value x, Value w, Value) {
-         const Value u = linear(b, x, w);
-         return add(b, u, u);
-       }},
-      {"a factor after the bias",
-       {{"linear", 1}, {"scale", 1}},
-       [](Builder& b, Value x, Value w, Value y) {
-         const Value bias = reshape(b, ops::slice(b, y, 0, 0, 1), {20});
-         return scale(b, linear(b, x, w, bias), 2);
-       }},
-      {"a broadcast sum",
-       {{"linear", 1}, {"add", 1}},
-       [](Builder& b, Value x, Value w, Value y) {
-         return add(b, linear(b, x, w), ops::slice(b, y, 0, 0, 1));
-       }},
-      {"gradient of a factor",
-       {{"matmul", 1}, {"scale", 1}},
-       [](Builder& b, Value x, Value w, Value y) {
-         (void)w;
-         return ops::matmul(b, scale(b, x, 2), ops::slice(b, y, 1, 0, 4), true, false);
-       }},
-  };
-  return cases;
-}
-
-TEST(FuseProducts, WhereAProductCanTakeItOver) {
-  for (const FuseCase& c : fuse_cases()) {
-    SCOPED_TRACE(c.name);
-    Builder b;
-    const Value x = b.input("x", DType::f32, {6, 20}), w = b.input("w", DType::f32, {20, 20}),
-                y = b.input("y", DType::f32, {6, 20});
-    b.output("z", c.build(b, x, w, y));
-    const Graph graph = b.finish(), fused = fuse_products(graph);
-    std::map<std::string, int64_t> left;
-    for (const Node& n : fused.nodes()) {
-      if (c.left.contains(std::string(n.op->name)) ||
-          (n.op->name != "input" && n.op->view_of < 0 && n.op->name != "concat" &&
-           n.op->name != "slice" && n.op->name != "neg"))
-        ++left[std::string(n.op->name)];
-    }
-    EXPECT_EQ(left, c.left) << to_text(fused);
-    const Inputs inputs{
-        {"x", random({6, 20}, 1)}, {"w", random({20, 20}, 2)}, {"y", random({6, 20}, 3)}};
-    const Tensor want = evaluate(graph, inputs, {}, Backend::ref).outputs.at("z");
-    EXPECT_EQ(
-        mismatch(evaluate(fused, inputs, {}, Backend::ref).outputs.at("z"), want, 1e-12, 1e-12),
-        "");
-    EXPECT_EQ(mismatch(evaluate(fused, inputs, {}, Backend::cpu).outputs.at("z"), want, 1e-5, 1e-4),
-              "");
-  }
 }
 
 }  // namespace
