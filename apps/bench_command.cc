@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "core/process_memory.h"
 #include "core/random.h"
+#include "core/units.h"
 #include "kernels/ceiling.h"
 #include "models/weights.h"
 
@@ -127,8 +128,6 @@ Timing time_steps(const Bench& o, const PlannedStep& s, Executor& e) {
   std::ranges::sort(t.shares);
   return t;
 }
-
-double mega(size_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 void run_bench(const Bench& o) {
   const bool config_alone = load_config(o.model).folder.empty();

@@ -11,6 +11,7 @@
 #include "autograd/plan/schedule_file.h"
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/units.h"
 
 namespace graft {
 namespace {
@@ -18,8 +19,6 @@ namespace {
 struct Plan : StepCommand {
   std::string schedule, timeline, curve;
 };
-
-double mega(size_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 // What a step is about, for titles and the first line.
 std::string step_text(const Plan& o, const PlannedStep& s) {
@@ -33,12 +32,11 @@ std::string step_text(const Plan& o, const PlannedStep& s) {
 }
 
 void write_schedule(const Plan& o, const PlannedStep& s) {
-  const PlanOptions memory = plan_options(o.memory);
   Json file = schedule_json(*s.program);
   file["model"] = o.model;
   file["method"] = s.method->name;
-  file["budget_bytes"] = memory.budget;
-  file["recompute"] = name_of(memory.recompute);
+  file["budget_bytes"] = s.memory.budget;
+  file["recompute"] = name_of(s.memory.recompute);
   write_json_file(o.schedule, file);
 }
 
@@ -142,7 +140,7 @@ Json plan_json(const Plan& o, const PlannedStep& s) {
           {"minimum_budget_bytes", plan(program.graph, kLeastMemory).peak_bytes()},
           {"flops_per_step", program.flops},
           {"forward_flops", forward_flops(program)},
-          {"recompute", name_of(plan_options(o.memory).recompute)},
+          {"recompute", name_of(s.memory.recompute)},
           {"recompute_flops_per_step", program.recompute_flops}};
 }
 
@@ -178,7 +176,7 @@ std::string table_of(const Program& program) {
 void run_plan(const Plan& o) {
   const PlannedStep s = plan_step(o);
   const Program& program = *s.program;
-  expect_budget(program, plan_options(o.memory));
+  expect_budget(program, s.memory);
   write_files(o, s);
   if (o.common.json) return print_json(plan_json(o, s));
   const Counts counts = counts_of(s);

@@ -7,6 +7,7 @@
 
 #include "autograd/memory_report.h"
 #include "autograd/op.h"
+#include "core/units.h"
 #include "train/plot.h"
 
 namespace graft {
@@ -14,8 +15,6 @@ namespace {
 
 constexpr const char *kPersistentColor = "#c9d6e3", *kArenaColor = "#e9b872",
                      *kLineColor = "#8a5a12", *kCurveColor = "#2c5d8f";
-
-double mega(size_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 // A run of a node: where in the step and in the model, and what is alive meanwhile.
 struct Moment {
@@ -30,7 +29,7 @@ std::vector<Moment> moments_of(const Program& program) {
   std::vector<Moment> moments;
   for (size_t i = 0; i < program.steps.size(); ++i) {
     const Program::Step& s = program.steps[i];
-    if (s.action != Program::Action::run && s.action != Program::Action::recompute) continue;
+    if (!s.runs()) continue;
     const Node& n = program.graph.node(s.node);
     const int layer = n.phase == Phase::update ? -1 : layer_of(program.graph, s.node);
     moments.push_back({phase_at(program, static_cast<int32_t>(i)), &n, layer,

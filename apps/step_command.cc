@@ -73,6 +73,7 @@ void add_step_options(CLI::App& command, StepCommand& o) {
 PlannedStep plan_step(const StepCommand& o, StartWeights start) {
   PlannedStep s;
   s.model = load_config(o.model);
+  s.memory = plan_options(o.memory);
   s.kind = task_kind_of(o.task_kind, s.model);
   Json config;
   std::tie(s.method, config) = method_of(o.method);
@@ -101,8 +102,8 @@ PlannedStep plan_step(const StepCommand& o, StartWeights start) {
   s.outputs = base.type(base.output("logits")).shape[-1];
   s.adapted = peft::apply(base, *s.method, config, {.model = s.model.model_type, .training = true});
   const MicroBatch whole{s.adapted, 1};
-  s.program = compile(training_step({&whole, 1}, s.kind, o.step, s.method->learning_rate),
-                      plan_options(o.memory));
+  s.program =
+      compile(training_step({&whole, 1}, s.kind, o.step, s.method->learning_rate), s.memory);
   return s;
 }
 

@@ -37,6 +37,7 @@ enum class StartWeights : uint8_t { given, drawn };
 struct PlannedStep {
   ModelConfig model;
   const peft::Method* method = nullptr;
+  PlanOptions memory;  // that the program is planned for
   TaskKind kind = TaskKind::classification;
   int64_t length = 0;         // tokens of a row; of a picture: its patches and the class token
   int64_t target_length = 0;  // tokens that a decoder with an encoder says; 0: there is none

@@ -24,10 +24,8 @@ Evaluation evaluate(const Graph& graph, const Inputs& inputs, const ParamStore& 
       if (v.valid()) last_reader[static_cast<size_t>(v.node)] = static_cast<int32_t>(i);
     }
   }
-  for (const auto* named : {&graph.outputs(), &graph.assignments()}) {
-    for (const auto& [name, v] : *named)
-      last_reader[static_cast<size_t>(v.node)] = static_cast<int32_t>(count);
-  }
+  for (const Value v : graph.results())
+    last_reader[static_cast<size_t>(v.node)] = static_cast<int32_t>(count);
 
   std::vector<std::vector<Tensor>> values(count);
   auto given = [&](const Tensor& t, const Type& type, const std::string& what) {

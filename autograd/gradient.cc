@@ -1,10 +1,9 @@
 #include "autograd/gradient.h"
 
 #include <algorithm>
-#include <functional>
-#include <queue>
 
 #include "autograd/ops.h"
+#include "autograd/topological.h"
 #include "core/error.h"
 
 namespace graft {
@@ -37,32 +36,15 @@ class Cotangents {
 };
 
 // Nodes in an order in which every node stands after its inputs, even when a rewrite appended nodes
-// that old ones read.
+// that old ones read. A sorted graph keeps its order, so backward runs through it in exact reverse.
 std::vector<int32_t> topological(const std::vector<Node>& nodes) {
-  std::vector<int32_t> pending(nodes.size(), 0);
-  std::vector<std::vector<int32_t>> readers(nodes.size());
+  Topological sort(nodes.size());
   for (size_t i = 0; i < nodes.size(); ++i) {
     for (const Value v : nodes[i].inputs) {
-      if (!v.valid()) continue;
-      ++pending[i];
-      readers[static_cast<size_t>(v.node)].push_back(static_cast<int32_t>(i));
+      if (v.valid()) sort.add(v.node, static_cast<int32_t>(i));
     }
   }
-  // The smallest number first: a sorted graph keeps its order, so backward runs through it in exact
-  // reverse.
-  std::priority_queue<int32_t, std::vector<int32_t>, std::greater<>> ready;
-  std::vector<int32_t> order;
-  for (size_t i = 0; i < nodes.size(); ++i) {
-    if (pending[i] == 0) ready.push(static_cast<int32_t>(i));
-  }
-  while (!ready.empty()) {
-    const int32_t id = ready.top();
-    ready.pop();
-    order.push_back(id);
-    for (int32_t r : readers[static_cast<size_t>(id)]) {
-      if (--pending[static_cast<size_t>(r)] == 0) ready.push(r);
-    }
-  }
+  std::vector<int32_t> order = sort.order();
   if (order.size() != nodes.size()) throw GraphError("the graph to differentiate has a cycle");
   return order;
 }

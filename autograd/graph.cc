@@ -106,6 +106,14 @@ Value Graph::output(std::string_view name) const {
   throw GraphError("the graph has no output '{}'; it has: {}", name, known);
 }
 
+std::vector<Value> Graph::results() const {
+  std::vector<Value> all;
+  for (const auto* named : {&outputs_, &assignments_}) {
+    for (const auto& [name, v] : *named) all.push_back(v);
+  }
+  return all;
+}
+
 std::vector<Mark> Graph::marks(Role role) const {
   std::vector<Mark> found;
   for (const Mark& m : marks_) {

@@ -150,6 +150,9 @@ class Graph {
   // What a run writes back: the parameter gets the value once everything that reads it has run.
   const std::vector<std::pair<std::string, Value>>& assignments() const { return assignments_; }
 
+  // What must be there at the end of a run: outputs, and what is assigned.
+  std::vector<Value> results() const;
+
   const std::vector<Mark>& marks() const { return marks_; }
   std::vector<Mark> marks(Role role) const;
 

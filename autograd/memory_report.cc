@@ -8,14 +8,12 @@
 #include "autograd/op.h"
 #include "autograd/plan/layout.h"
 #include "autograd/plan/order.h"
+#include "autograd/plan/sources.h"
 #include "core/error.h"
+#include "core/units.h"
 
 namespace graft {
 namespace {
-
-bool runs_node(const Program::Step& step) {
-  return step.action == Program::Action::run || step.action == Program::Action::recompute;
-}
 
 std::vector<std::string_view> components(std::string_view scope) {
   std::vector<std::string_view> all;
@@ -46,18 +44,11 @@ std::string of_every_block(std::string_view scope) {
 class Places {
  public:
   explicit Places(const Program& program) : p_(program), g_(program.graph) {
-    for (const Mark& m : g_.marks()) role_of_.emplace(root(m.value), m.role);
-  }
-
-  // Where the bytes of a view come from.
-  Value root(Value v) const {
-    while (g_.node(v.node).op->view_of >= 0)
-      v = g_.node(v.node).inputs[static_cast<size_t>(g_.node(v.node).op->view_of)];
-    return v;
+    for (const Mark& m : g_.marks()) role_of_.emplace(base_of(g_, m.value), m.role);
   }
 
   std::string of(Value v) const {
-    v = root(v);
+    v = base_of(g_, v);
     std::string beside;  // a mask or a sum that an op gives beside its result
     while (true) {
       const Node& n = g_.node(v.node);
@@ -71,7 +62,7 @@ class Places {
         const std::string scope = of_every_block(n.scope);
         return fmt::format("{}{}{}{}", scope, scope.empty() ? "" : " ", n.op->name, beside);
       }
-      v = root(from);
+      v = base_of(g_, from);
     }
   }
 
@@ -80,7 +71,7 @@ class Places {
   Value source_of(const Node& n) const {
     for (const Value v : n.inputs) {
       if (!v.valid()) continue;
-      const Value from = root(v);
+      const Value from = base_of(g_, v);
       if (!is_leaf(g_.node(from.node)) && !p_.once[static_cast<size_t>(from.node)]) return from;
     }
     return {};
@@ -100,7 +91,7 @@ class Contents {
     of_.resize(p_.buffers.size());
     for (int32_t i = 0; i <= step; ++i) {
       const Program::Step& s = p_.steps[static_cast<size_t>(i)];
-      if (runs_node(s)) write(s);
+      if (s.runs()) write(s);
     }
     find_read_by_backward();
   }
@@ -128,7 +119,7 @@ class Contents {
 
   void write(const Program::Step& s) {
     const Node& n = g_.node(s.node);
-    if (n.op->view_of >= 0) return;
+    if (is_view(n)) return;
     for (size_t k = 0; k < n.outputs.size(); ++k) {
       const Value v{s.node, static_cast<int32_t>(k)};
       const int32_t b = buffer_of(v);
@@ -146,7 +137,7 @@ class Contents {
   void find_gradients() {
     const auto add = [&](Value v, const std::string& parameter) {
       if (!v.valid()) return;
-      v = places_.root(v);
+      v = base_of(g_, v);
       if (g_.node(v.node).phase == Phase::backward) gradient_of_.emplace(v, parameter);
     };
     for (size_t i = g_.nodes().size(); i-- > 0;) {
@@ -171,14 +162,14 @@ class Contents {
     for (auto i = static_cast<size_t>(step_); i < p_.steps.size(); ++i) {
       const Program::Step& s = p_.steps[i];
       if (s.action == Program::Action::free) over[static_cast<size_t>(s.buffer)] = true;
-      if (!runs_node(s)) continue;
+      if (!s.runs()) continue;
       const Node& n = g_.node(s.node);
       for (const Value v : n.inputs) {
         const int32_t b = v.valid() ? buffer_of(v) : -1;
         if (b >= 0 && !over[static_cast<size_t>(b)] && n.phase != Phase::forward)
           of_[static_cast<size_t>(b)].read_by_backward = true;
       }
-      if (static_cast<int32_t>(i) == step_ || n.op->view_of >= 0) continue;
+      if (static_cast<int32_t>(i) == step_ || is_view(n)) continue;
       for (const int32_t b : p_.place[static_cast<size_t>(s.node)]) {
         if (b >= 0) over[static_cast<size_t>(b)] = true;
       }
@@ -216,8 +207,6 @@ std::string brief(const Graph& graph, Value v) {
   return fmt::format("%{} = {} : {}{}{}", v.node, n.op->name, graph.type(v).str(),
                      n.scope.empty() ? "" : "  @ ", n.scope);
 }
-
-double mega(size_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 }  // namespace
 
@@ -267,12 +256,12 @@ int layer_of(const Graph& graph, int32_t node) {
 Phase phase_at(const Program& program, int32_t step) {
   const Program::Step& s = program.steps[static_cast<size_t>(step)];
   if (s.action == Program::Action::recompute) return Phase::backward;
-  return runs_node(s) ? program.graph.node(s.node).phase : Phase::update;
+  return s.runs() ? program.graph.node(s.node).phase : Phase::update;
 }
 
 std::string describe_step(const Program& program, int32_t step) {
   const Program::Step& s = program.steps[static_cast<size_t>(step)];
-  if (!runs_node(s)) return "after the last update";
+  if (!s.runs()) return "after the last update";
   const int layer = layer_of(program.graph, s.node);
   return fmt::format("{}{}{}: {}", name_of(phase_at(program, step)),
                      layer < 0 ? "" : fmt::format(" of layer {}", layer),

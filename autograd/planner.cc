@@ -8,6 +8,7 @@
 #include "autograd/op.h"
 #include "autograd/passes/dead_code.h"
 #include "autograd/plan/layout.h"
+#include "autograd/plan/least_recomputation.h"
 #include "autograd/plan/lives.h"
 #include "autograd/plan/order.h"
 #include "autograd/plan/scratch.h"
@@ -17,10 +18,6 @@
 namespace graft {
 namespace {
 
-constexpr size_t kAlignment = 64;
-
-size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
 class Planner {
  public:
   Planner(const Graph& graph, const PlanOptions& options)
@@ -29,6 +26,7 @@ class Planner {
     p_.backend = options.backend;
     p_.once = computed_once(graph, live_);
     order_ = execution_order(graph, live_, p_.once, p_.backend);
+    scratch_ = scratch_of(graph, order_, p_.backend);
     find_homes();
   }
 
@@ -76,11 +74,10 @@ class Planner {
   void count_operations() {
     p_.flops = p_.recompute_flops = 0;
     for (const Program::Step& step : p_.steps) {
-      const bool again = step.action == Program::Action::recompute;
-      if (!again && step.action != Program::Action::run) continue;
+      if (!step.runs()) continue;
       const double flops = cost_of(p_.graph, node(step.node)).flops;
       p_.flops += flops;
-      if (again) p_.recompute_flops += flops;
+      if (step.action == Program::Action::recompute) p_.recompute_flops += flops;
     }
   }
 
@@ -92,11 +89,11 @@ class Planner {
   // Buffers have gaps between them: where the least recomputation by the bytes that are alive does
   // not fit in, it has to get by with fewer.
   void place_within_budget() {
-    const Machine machine{[this](const Node& n) { return scratch_bytes(p_.graph, n, p_.backend); },
-                          [this](const std::vector<int32_t>& runs) {
-                            place(runs);
-                            return most_alive();
-                          }};
+    LeastRecomputation least_recomputation(p_.graph, order_,
+                                           {scratch_, [this](const std::vector<int32_t>& runs) {
+                                              place(runs);
+                                              return most_alive();
+                                            }});
     place(order_);
     const size_t persistent = p_.persistent_bytes;
     const size_t room = options_.budget > persistent ? options_.budget - persistent : 0;
@@ -114,7 +111,7 @@ class Planner {
     };
     constexpr int kTries = 5;
     for (int attempt = 0; attempt < kTries; ++attempt) {
-      if (try_runs(least_recomputation(p_.graph, order_, machine, aim))) return;
+      if (try_runs(least_recomputation.within(aim))) return;
       if (p_.live_bytes > aim) break;  // there is nothing smaller
       aim = p_.live_bytes - (p_.arena_bytes - room);
     }
@@ -124,8 +121,7 @@ class Planner {
   std::vector<int32_t> cheap_runs() const {
     std::vector<int32_t> runs =
         with_recomputation(p_.graph, order_, cheaply_kept(p_.graph, order_));
-    drop_unread_runs(p_.graph, runs);
-    defer_updates(p_.graph, runs);
+    tidy(p_.graph, runs);
     return runs;
   }
 
@@ -155,7 +151,7 @@ class Planner {
                      const std::vector<Life>& held) {
     Program::Buffer& buffer =
         p_.buffers.emplace_back(Program::Buffer{kind, bytes, 0, std::move(name)});
-    if (in_arena(buffer)) buffer.bytes = aligned(bytes);
+    if (in_arena(buffer)) buffer.bytes = aligned_in_arena(bytes);
     held_.push_back(held);
     return static_cast<int32_t>(p_.buffers.size()) - 1;
   }
@@ -216,11 +212,11 @@ class Planner {
       }
       p_.place[static_cast<size_t>(id)][k] = b;
     }
-    if (const size_t bytes = scratch_bytes(p_.graph, n, p_.backend); bytes > 0) {
+    if (const int64_t bytes = scratch_[static_cast<size_t>(id)]; bytes > 0) {
       std::vector<Life> lives;
       for (const Life& life : lives_->of(id, 0)) lives.push_back({life.first, life.first});
       p_.workspace[static_cast<size_t>(id)] =
-          add_buffer(Program::Kind::workspace, bytes, {}, lives);
+          add_buffer(Program::Kind::workspace, static_cast<size_t>(bytes), {}, lives);
     }
   }
 
@@ -329,6 +325,7 @@ class Planner {
   PlanOptions options_;
   Program p_;
   std::vector<bool> live_;
+  Scratch scratch_;
   std::vector<int32_t> order_;  // nodes
   std::vector<int32_t> runs_;   // some of them more than once
   std::optional<Lives> lives_;

@@ -17,7 +17,7 @@ std::vector<size_t> memory_timeline(const Program& program) {
   std::vector<bool> alive(program.buffers.size(), false);
   size_t bytes = 0;
   for (const Program::Step& step : program.steps) {
-    if (step.action == Program::Action::run || step.action == Program::Action::recompute) {
+    if (step.runs()) {
       auto start = [&](int32_t b) {
         const Program::Buffer& buffer = program.buffers[static_cast<size_t>(b)];
         const bool arena =

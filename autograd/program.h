@@ -45,6 +45,7 @@ struct Program {
     Action action = Action::run;
     int32_t node = -1;    // run, recompute; write: index of the assignment
     int32_t buffer = -1;  // free
+    bool runs() const { return action == Action::run || action == Action::recompute; }
   };
 
   Graph graph;

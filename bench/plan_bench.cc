@@ -61,12 +61,12 @@ void times(const Options& o, const Graph& step) {
   };
   const std::vector<bool> live = live_nodes(step);
   const auto order = execution_order(step, live, computed_once(step, live));
-  const auto workspace = [](const Node&) { return size_t{0}; };
+  const Scratch scratch(step.nodes().size(), 0);
   const auto keeps = [](Value) { return true; };
   Segmentation segments;
-  line("segments", [&] { segments = cut_into_segments(step, order, workspace, keeps); });
+  line("segments", [&] { segments = cut_into_segments(step, order, scratch, keeps); });
   line("segments, their options, the chain for every budget",
-       [&] { BudgetPlanner(step, order, cut_into_segments(step, order, workspace, keeps)); });
+       [&] { BudgetPlanner(step, order, cut_into_segments(step, order, scratch, keeps)); });
   const BudgetPlanner planner(step, order, segments);
   line("runs under one budget",
        [&] { planner.runs(planner.least() + (planner.most() - planner.least()) / 8); });

@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/units.h"
 #include "train/metrics.h"
 
 namespace graft {
 namespace {
-
-double mega(size_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 std::string metric_text(const Comparison& c, const ComparedMethod& m) {
   const std::string mean = fmt::format("{:.2f}", shown(c.metric, m.mean()));

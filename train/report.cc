@@ -3,14 +3,13 @@
 #include <cmath>
 #include <map>
 
+#include "core/units.h"
 #include "train/compare.h"
 #include "train/metrics.h"
 #include "train/plot.h"
 
 namespace graft {
 namespace {
-
-double mega(size_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 // Methods of one class share a hue; within it they go from dark to light.
 class Colors {

@@ -6,13 +6,10 @@
 #include <tuple>
 
 #include "autograd/passes/dead_code.h"
+#include "autograd/plan/sources.h"
 
 namespace graft {
 namespace {
-
-bool changes_state(const Node& n) {
-  return std::ranges::any_of(n.op->updates, [](int8_t input) { return input >= 0; });
-}
 
 // Nodes whose bytes an update writes over: what reads one of two equal copies before the update
 // may have to read the other after it. Leaves are not copies: all of one name are the same bytes.

@@ -6,9 +6,7 @@ namespace graft {
 
 std::vector<bool> live_nodes(const Graph& graph) {
   std::vector<bool> live(graph.nodes().size(), false);
-  for (const auto* named : {&graph.outputs(), &graph.assignments()}) {
-    for (const auto& [name, v] : *named) live[static_cast<size_t>(v.node)] = true;
-  }
+  for (const Value v : graph.results()) live[static_cast<size_t>(v.node)] = true;
   for (size_t i = live.size(); i-- > 0;) {
     if (!live[i]) continue;
     for (const Value v : graph.nodes()[i].inputs) {

@@ -39,6 +39,7 @@ ChainPlanner::ChainPlanner(std::vector<ChainLink> links, std::vector<int32_t> ch
     for (const KeepOption& o : l.options) s.options.push_back(in_slots(o));
     links_.push_back(std::move(s));
   }
+  nothing_.assign(static_cast<size_t>(most_) + 1, 0);
   left_.assign(length() + 1, 0);
   for (size_t i = length(); i-- > 0;) left_[i] = left_[i + 1] + link(i).left;
 
@@ -75,124 +76,95 @@ void ChainPlanner::name_rows() {
   again_.resize(names.size());
 }
 
-int64_t ChainPlanner::passing_peak(size_t first, size_t end) const {
-  int64_t peak = link(first).forward_peak;
-  for (size_t i = first + 1; i < end; ++i)
-    peak = std::max(peak, link(first).input + link(i).forward_peak);
-  return peak;
+template <typename F>
+void ChainPlanner::for_choices(size_t first, size_t end, Pass pass, F f) const {
+  const Slots& l = link(first);
+  const bool again_pass = pass == Pass::again;
+  const auto above = [&](size_t next) {
+    return again_pass ? &again(next, end - 1) : &first_[next];
+  };
+  const auto paid = [&](float cost) { return again_pass ? cost : 0.0F; };
+  for (size_t k = 0; k < l.options.size(); ++k) {
+    const Slots::Option& o = l.options[k];
+    f(Choice{.option = static_cast<int32_t>(k),
+             .next = first + 1,
+             .above = above(first + 1),
+             .below = &nothing_,
+             .held = o.kept,
+             .least = std::max(o.forward_peak, o.backward_peak + left_between(first + 1, end)),
+             .cost = paid(l.forward_cost) + o.cost});
+  }
+  // Of a forward that passes over the links below `next`.
+  float passing = 0;
+  int64_t peak = 0;
+  for (size_t next = first + 1; next < end + (again_pass ? 0 : 1); ++next) {
+    passing += paid(link(next - 1).forward_cost);
+    peak = std::max(peak, link(next - 1).forward_peak + (next - 1 > first ? l.input : 0));
+    f(Choice{.next = next,
+             .above = above(next),
+             .below = &again(first, next - 1),
+             .held = l.input,
+             .left = left_between(next, end),
+             .least = peak,
+             .cost = passing});
+  }
+}
+
+void ChainPlanner::take_best(size_t first, size_t end, Pass pass, std::vector<float>& best) const {
+  for_choices(first, end, pass, [&](const Choice& c) {
+    const Choice here = c;  // not what the loop writes to
+    const float *const upper = here.above->data(), *const lower = here.below->data();
+    float* const to = best.data();
+    for (int64_t m = here.lowest(); m <= most_; ++m)
+      to[m] = std::min(to[m], here.cost_at(upper, lower, m));
+  });
+}
+
+ChainPlanner::Choice ChainPlanner::choice(size_t first, size_t end, Pass pass, int64_t steps,
+                                          float target) const {
+  Choice found;
+  for_choices(first, end, pass, [&](const Choice& c) {
+    if (found.next == 0 && steps >= c.lowest() && c.at(steps) == target) found = c;
+  });
+  return found;
 }
 
 void ChainPlanner::solve_again(size_t first, size_t last, std::vector<float>& best) const {
   best.assign(static_cast<size_t>(most_) + 1, kNever);
-  const Slots& l = link(first);
-  if (first == last) {
-    for (int64_t m = std::max<int64_t>(l.from_input.backward_peak, 0); m <= most_; ++m)
-      best[static_cast<size_t>(m)] = l.from_input.cost;
-    return;
-  }
-  // Takes the better of what stands there and `upper` with memory for `held` less, `lower` with
-  // memory for `left` less, where there is memory for `least`.
-  const auto improve = [&](const std::vector<float>& upper, int64_t held, const float* lower,
-                           int64_t left, int64_t least, float cost) {
-    for (int64_t m = std::max({least, held, left, int64_t{0}}); m <= most_; ++m) {
-      const float other = lower == nullptr ? 0 : lower[m - left];
-      best[static_cast<size_t>(m)] = std::min(best[static_cast<size_t>(m)],
-                                              upper[static_cast<size_t>(m - held)] + other + cost);
-    }
-  };
-  const int64_t left_above = left_between(first + 1, last + 1);
-  for (const Slots::Option& o : l.options)
-    improve(again(first + 1, last), o.kept, nullptr, 0,
-            std::max(o.forward_peak, o.backward_peak + left_above), l.forward_cost + o.cost);
-  float passing = 0;
-  int64_t peak = 0;
-  for (size_t s = first + 1; s <= last; ++s) {
-    passing += link(s - 1).forward_cost;
-    peak = std::max(peak, link(s - 1).forward_peak + (s - 1 > first ? l.input : 0));
-    improve(again(s, last), l.input, again(first, s - 1).data(), left_between(s, last + 1), peak,
-            passing);
-  }
+  if (first < last) return take_best(first, last + 1, Pass::again, best);
+  const Slots::Option& o = link(first).from_input;
+  for (int64_t m = std::max<int64_t>(o.backward_peak, 0); m <= most_; ++m)
+    best[static_cast<size_t>(m)] = o.cost;
 }
 
 void ChainPlanner::solve_first() {
   first_.assign(length() + 1, std::vector<float>(static_cast<size_t>(most_) + 1, kNever));
   std::ranges::fill(first_[length()], 0.0F);
-  for (size_t i = length(); i-- > 0;) {
-    std::vector<float>& best = first_[i];
-    for (const Slots::Option& o : link(i).options) {
-      const int64_t least = std::max({o.forward_peak, o.backward_peak + left_after(i), o.kept});
-      for (int64_t m = std::max<int64_t>(least, 0); m <= most_; ++m)
-        best[static_cast<size_t>(m)] = std::min(
-            best[static_cast<size_t>(m)], first_[i + 1][static_cast<size_t>(m - o.kept)] + o.cost);
-    }
-    int64_t peak = 0;
-    for (size_t s = i + 1; s <= length(); ++s) {
-      peak = std::max(peak, link(s - 1).forward_peak + (s - 1 > i ? link(i).input : 0));
-      const int64_t left = left_after(s - 1);
-      const std::vector<float>& lower = again(i, s - 1);
-      for (int64_t m = std::max({peak, link(i).input, left}); m <= most_; ++m)
-        best[static_cast<size_t>(m)] = std::min(best[static_cast<size_t>(m)],
-                                                first_[s][static_cast<size_t>(m - link(i).input)] +
-                                                    lower[static_cast<size_t>(m - left)]);
-    }
-  }
+  for (size_t i = length(); i-- > 0;) take_best(i, length(), Pass::first, first_[i]);
 }
 
 std::vector<ChainPlanner::Stretch> ChainPlanner::first_pass(int64_t budget) const {
   std::vector<Stretch> pieces;
   int64_t m = clamped(budget);
   for (size_t i = 0; i < length();) {
-    const float target = first_[i][static_cast<size_t>(m)];
-    Stretch found;
-    for (size_t k = 0; k < link(i).options.size() && found.end == 0; ++k) {
-      const Slots::Option& o = link(i).options[k];
-      if (m < std::max({o.forward_peak, o.backward_peak + left_after(i), o.kept})) continue;
-      if (first_[i + 1][static_cast<size_t>(m - o.kept)] + o.cost == target)
-        found = {static_cast<int32_t>(i), static_cast<int32_t>(i) + 1, static_cast<int32_t>(k), 0};
-    }
-    for (size_t s = i + 1; s <= length() && found.end == 0; ++s) {
-      const int64_t left = left_after(s - 1);
-      if (m < std::max({passing_peak(i, s), link(i).input, left})) continue;
-      if (first_[s][static_cast<size_t>(m - link(i).input)] +
-              again(i, s - 1)[static_cast<size_t>(m - left)] ==
-          target)
-        found = {static_cast<int32_t>(i), static_cast<int32_t>(s), -1, m - left};
-    }
-    m -=
-        found.option >= 0 ? link(i).options[static_cast<size_t>(found.option)].kept : link(i).input;
-    pieces.push_back(found);
-    i = static_cast<size_t>(found.end);
+    const Choice c = choice(i, length(), Pass::first, m, first_[i][static_cast<size_t>(m)]);
+    const auto next = static_cast<int32_t>(c.next);
+    pieces.push_back({static_cast<int32_t>(i), next, c.option, c.option < 0 ? m - c.left : 0});
+    m -= c.held;
+    i = c.next;
   }
   return pieces;
 }
 
 std::vector<ChainPlanner::Stretch> ChainPlanner::split(const Stretch& stretch) const {
-  const auto first = static_cast<size_t>(stretch.first);
-  const auto last = static_cast<size_t>(stretch.end) - 1;
+  const auto first = static_cast<size_t>(stretch.first), end = static_cast<size_t>(stretch.end);
   const int64_t m = std::min(stretch.slots, most_);
-  const float target = again(first, last)[static_cast<size_t>(m)];
-  const Slots& l = link(first);
-  const int64_t left_above = left_between(first + 1, last + 1);
-  for (size_t k = 0; k < l.options.size(); ++k) {
-    const Slots::Option& o = l.options[k];
-    if (m < std::max({o.forward_peak, o.backward_peak + left_above, o.kept})) continue;
-    if (again(first + 1, last)[static_cast<size_t>(m - o.kept)] + (l.forward_cost + o.cost) ==
-        target)
-      return {{stretch.first, stretch.first + 1, static_cast<int32_t>(k), 0},
-              {stretch.first + 1, stretch.end, -1, m - o.kept}};
-  }
-  float passing = 0;
-  for (size_t s = first + 1; s <= last; ++s) {
-    passing += link(s - 1).forward_cost;
-    const int64_t left = left_between(s, last + 1);
-    if (m < std::max({passing_peak(first, s), l.input, left})) continue;
-    if (again(s, last)[static_cast<size_t>(m - l.input)] +
-            again(first, s - 1)[static_cast<size_t>(m - left)] + passing ==
-        target)
-      return {{stretch.first, static_cast<int32_t>(s), -1, m - left},
-              {static_cast<int32_t>(s), stretch.end, -1, m - l.input}};
-  }
-  return {stretch};
+  const float target = again(first, end - 1)[static_cast<size_t>(m)];
+  const Choice c = choice(first, end, Pass::again, m, target);
+  const auto next = static_cast<int32_t>(c.next);
+  if (next == 0) return {stretch};
+  return {{stretch.first, next, c.option, c.option < 0 ? m - c.left : 0},
+          {next, stretch.end, -1, m - c.held}};
 }
 
 }  // namespace graft

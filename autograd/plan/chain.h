@@ -73,20 +73,44 @@ class ChainPlanner {
   void name_rows();
   void solve_again(size_t first, size_t last, std::vector<float>& best) const;
   void solve_first();
-  // Steps of memory that the passing forward over first..end-1 takes, what is kept of `first` too.
-  int64_t passing_peak(size_t first, size_t end) const;
+
+  // Whether the forward of links has been run before and is paid for.
+  enum class Pass : uint8_t { first, again };
+  // A way to begin with the links first..end-1, and the rows that tell what the rest costs: those
+  // above, with `held` steps less, and where only the input of `first` is held those below, with
+  // what is `left` from above less.
+  struct Choice {
+    int32_t option = -1;
+    size_t next = 0;  // the first link above
+    const std::vector<float>* above = nullptr;
+    const std::vector<float>* below = nullptr;
+    int64_t held = 0, left = 0, least = 0;  // no fewer steps than `least`
+    float cost = 0;
+    int64_t lowest() const { return std::max({least, held, left, int64_t{0}}); }
+    // With at least lowest() steps.
+    float at(int64_t steps) const { return cost_at(above->data(), below->data(), steps); }
+    // The same for loops: rows by their first entries.
+    float cost_at(const float* upper, const float* lower, int64_t steps) const {
+      return upper[steps - held] + lower[steps - left] + cost;
+    }
+  };
+  template <typename F>
+  void for_choices(size_t first, size_t end, Pass pass, F f) const;
+  void take_best(size_t first, size_t end, Pass pass, std::vector<float>& best) const;
+  // The first that costs `target`.
+  Choice choice(size_t first, size_t end, Pass pass, int64_t steps, float target) const;
   // What the backward of first..end-1 leaves behind for that of what stands below; where it takes
   // more away, that is not counted on.
   int64_t left_between(size_t first, size_t end) const {
     return std::max<int64_t>(0, left_[first] - left_[end]);
   }
-  int64_t left_after(size_t i) const { return left_between(i + 1, length()); }
 
   std::vector<Slots> links_;
   std::vector<int32_t> chain_;
   double slot_ = 1;
   int64_t most_ = 0;                       // steps
   std::vector<std::vector<int32_t>> row_;  // [first][last - first]: equal pieces share a row
+  std::vector<float> nothing_;             // [memory]: zeros
   std::vector<std::vector<float>> again_;  // [row][memory]: least cost of its backward
   std::vector<std::vector<float>>
       first_;                  // [link][memory]: of all from this link on, first run free

@@ -1,6 +1,7 @@
 #include "autograd/plan/free_early.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "autograd/op.h"
@@ -52,7 +53,7 @@ class Advance {
  private:
   bool is_late(int32_t id) const {
     const Node& n = graph_.node(id);
-    return n.phase == Phase::backward && n.op->updates[0] < 0;
+    return n.phase == Phase::backward && !changes_state(n);
   }
   bool is_late_view(int32_t id) const { return is_late(id) && is_view(graph_.node(id)); }
 
@@ -174,15 +175,13 @@ int64_t peak_bytes(const Graph& graph, const std::vector<int32_t>& runs, const S
 // What is computed again is not known yet as nodes advance, and may be more than they free.
 std::vector<int32_t> free_early(const Graph& graph, const std::vector<int32_t>& order,
                                 Backend backend) {
-  Scratch scratch(graph.nodes().size(), 0);
-  for (const int32_t id : order)
-    scratch[static_cast<size_t>(id)] =
-        static_cast<int64_t>(scratch_bytes(graph, graph.node(id), backend));
+  const Scratch scratch = scratch_of(graph, order, backend);
   std::vector<int32_t> as_it_stands = update_early(graph, order, scratch),
                        advanced =
                            update_early(graph, Advance(graph, order, scratch).order(), scratch);
+  const std::set<Value> kept = cheaply_kept(graph, order);
   const auto peak = [&](const std::vector<int32_t>& o) {
-    return peak_bytes(graph, with_recomputation(graph, o, cheaply_kept(graph, o)), scratch);
+    return peak_bytes(graph, with_recomputation(graph, o, kept), scratch);
   };
   return peak(advanced) <= peak(as_it_stands) ? advanced : as_it_stands;
 }

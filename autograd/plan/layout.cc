@@ -10,6 +10,11 @@ bool in_arena(const Program::Buffer& b) {
   return b.kind == Program::Kind::arena || b.kind == Program::Kind::workspace;
 }
 
+size_t aligned_in_arena(size_t bytes) {
+  constexpr size_t kAlignment = 64;
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
 namespace {
 
 // The buffers of the arena, with their lives.
@@ -26,7 +31,7 @@ std::vector<int32_t> find_lives(Program& p) {
       p.buffers[i].lives.push_back({at, at});
       alive[i] = true;
     };
-    if (step.action == Program::Action::run || step.action == Program::Action::recompute) {
+    if (step.runs()) {
       for (int32_t b : p.place[static_cast<size_t>(step.node)]) start(b);
       start(p.workspace[static_cast<size_t>(step.node)]);
     } else if (step.action == Program::Action::free) {

@@ -34,9 +34,7 @@ Ledger::Ledger(const Graph& graph, const std::vector<int32_t>& order, const Scra
     mine.erase(std::unique(mine.begin(), mine.end()), mine.end());
     for (const size_t v : mine) last_reader_[v] = id;
   }
-  for (const auto* named : {&graph.outputs(), &graph.assignments()}) {
-    for (const auto& [name, v] : *named) last_reader_[index(base_of(graph, v))] = kResult;
-  }
+  for (const Value v : graph.results()) last_reader_[index(base_of(graph, v))] = kResult;
 }
 
 Ledger::Change Ledger::change(int32_t id) const {

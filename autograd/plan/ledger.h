@@ -6,10 +6,9 @@
 #include <vector>
 
 #include "autograd/graph.h"
+#include "autograd/plan/scratch.h"
 
 namespace graft {
-
-using Scratch = std::vector<int64_t>;  // [node]: bytes that its kernel works in
 
 // Of an order of nodes. Keeps references to all that it is made of.
 class Ledger {

@@ -25,12 +25,10 @@ Lives::Lives(const Graph& graph, const std::vector<int32_t>& runs) {
     }
     for (auto& lives : of_[static_cast<size_t>(id)]) lives.push_back({at, at});
   }
-  for (const auto* named : {&graph.outputs(), &graph.assignments()}) {
-    for (const auto& [name, v] : *named) {
-      auto& lives = of_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)];
-      if (!lives.empty()) lives.back().last = end;
-      last_read_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)] = end;
-    }
+  for (const Value v : graph.results()) {
+    auto& lives = of_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)];
+    if (!lives.empty()) lives.back().last = end;
+    last_read_[static_cast<size_t>(v.node)][static_cast<size_t>(v.output)] = end;
   }
   // Views of views come after what they look at: backwards, each has its own views' readers by now.
   for (int32_t at = end; at-- > 0;) {

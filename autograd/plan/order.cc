@@ -1,15 +1,15 @@
 #include "autograd/plan/order.h"
 
 #include <algorithm>
-#include <functional>
+#include <iterator>
 #include <map>
-#include <queue>
 #include <set>
 #include <string>
 
 #include "autograd/op.h"
 #include "autograd/plan/free_early.h"
 #include "autograd/plan/sources.h"
+#include "autograd/topological.h"
 #include "core/error.h"
 
 namespace graft {
@@ -41,12 +41,7 @@ std::vector<bool> computed_once(const Graph& graph, const std::vector<bool>& liv
 std::vector<int32_t> execution_order(const Graph& graph, const std::vector<bool>& live,
                                      const std::vector<bool>& once, Backend backend) {
   const auto count = static_cast<int32_t>(graph.nodes().size());
-  std::vector<std::vector<int32_t>> after(static_cast<size_t>(count));
-  std::vector<int32_t> pending(static_cast<size_t>(count), 0);
-  auto edge = [&](int32_t from, int32_t to) {
-    after[static_cast<size_t>(from)].push_back(to);
-    ++pending[static_cast<size_t>(to)];
-  };
+  Topological sort(graph.nodes().size());
   const Sources sources(graph);
   std::map<Value, std::vector<int32_t>> readers;  // of the same bytes, views and leaves alike
   for (int32_t i = 0; i < count; ++i) {
@@ -59,34 +54,25 @@ std::vector<int32_t> execution_order(const Graph& graph, const std::vector<bool>
     if (!live[static_cast<size_t>(i)]) continue;
     const Node& n = graph.node(i);
     for (const Value v : n.inputs) {
-      if (v.valid()) edge(v.node, i);
+      if (v.valid()) sort.add(v.node, i);
     }
     for (int8_t updated : n.op->updates) {
       if (updated < 0) continue;
       for (const int32_t reader : readers[sources.of(n.inputs[static_cast<size_t>(updated)])]) {
-        if (reader != i) edge(reader, i);
+        if (reader != i) sort.add(reader, i);
       }
     }
   }
-  std::priority_queue<int32_t, std::vector<int32_t>, std::greater<>> ready;
-  for (int32_t i = 0; i < count; ++i) {
-    if (live[static_cast<size_t>(i)] && pending[static_cast<size_t>(i)] == 0) ready.push(i);
-  }
-  std::vector<int32_t> order;
-  size_t wanted = static_cast<size_t>(std::ranges::count(live, true));
-  while (!ready.empty()) {
-    const int32_t id = ready.top();
-    ready.pop();
-    --wanted;
-    if (!is_leaf(graph.node(id)) && !once[static_cast<size_t>(id)]) order.push_back(id);
-    for (int32_t next : after[static_cast<size_t>(id)]) {
-      if (--pending[static_cast<size_t>(next)] == 0) ready.push(next);
-    }
-  }
-  if (wanted != 0) {
+  const std::vector<int32_t> sorted = sort.order();
+  if (sorted.size() != graph.nodes().size()) {
     throw GraphError(
         "updates in place cannot be ordered: two of them read each other's old values");
   }
+  std::vector<int32_t> order;
+  std::ranges::copy_if(sorted, std::back_inserter(order), [&](int32_t id) {
+    const auto i = static_cast<size_t>(id);
+    return live[i] && !once[i] && !is_leaf(graph.node(id));
+  });
   return free_early(graph, order, backend);
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <set>
 #include <string_view>
 #include <vector>
@@ -29,23 +28,8 @@ std::set<Value> cheaply_kept(const Graph& graph, const std::vector<int32_t>& ord
 std::vector<int32_t> with_recomputation(const Graph& graph, const std::vector<int32_t>& order,
                                         const std::set<Value>& kept);
 
-// Operations that the time of what runs again is worth.
-double cost_of_repeats(const Graph& graph, const std::vector<int32_t>& runs);
-
-// What a budget planner needs to know of the machine.
-struct Machine {
-  std::function<size_t(const Node&)> workspace;                        // bytes of a node's kernel
-  std::function<size_t(const std::vector<int32_t>& runs)> live_bytes;  // the most that are alive
-};
-// The runs at the least predicted time of recomputation among those found whose live bytes are at
-// most `bytes`; where there are none, those that need the fewest.
-std::vector<int32_t> least_recomputation(const Graph& graph, const std::vector<int32_t>& order,
-                                         const Machine& machine, size_t bytes);
-
-// Leaves out runs whose results nobody reads before the same node runs again.
-void drop_unread_runs(const Graph& graph, std::vector<int32_t>& runs);
-
-// Moves updates of parameters behind the last run that reads the old bytes.
-void defer_updates(const Graph& graph, std::vector<int32_t>& runs);
+// Leaves out runs whose results nobody reads before the same node runs again, and moves updates of
+// parameters behind the last run that reads the old bytes.
+void tidy(const Graph& graph, std::vector<int32_t>& runs);
 
 }  // namespace graft

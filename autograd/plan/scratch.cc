@@ -1,11 +1,10 @@
 #include "autograd/plan/scratch.h"
 
-#include <vector>
-
 #include "autograd/op.h"
 #include "core/error.h"
 
 namespace graft {
+namespace {
 
 size_t scratch_bytes(const Graph& graph, const Node& n, Backend backend) {
   if (n.op->view_of >= 0) return 0;
@@ -24,6 +23,16 @@ size_t scratch_bytes(const Graph& graph, const Node& n, Backend backend) {
   }
   for (const Type& t : n.outputs) out.push_back({nullptr, t.dtype, t.shape, true});
   return kernel->workspace({in, out, &n.attrs, nullptr});
+}
+
+}  // namespace
+
+Scratch scratch_of(const Graph& graph, const std::vector<int32_t>& order, Backend backend) {
+  Scratch scratch(graph.nodes().size(), 0);
+  for (const int32_t id : order)
+    scratch[static_cast<size_t>(id)] =
+        static_cast<int64_t>(scratch_bytes(graph, graph.node(id), backend));
+  return scratch;
 }
 
 }  // namespace graft

@@ -6,7 +6,9 @@
 #include <queue>
 
 #include "autograd/op.h"
+#include "autograd/plan/layout.h"
 #include "autograd/plan/segmentation.h"
+#include "autograd/plan/sources.h"
 
 namespace graft {
 namespace {
@@ -24,23 +26,21 @@ struct Move {
 
 class Search {
  public:
-  Search(const Graph& graph, const std::vector<int32_t>& order,
-         const std::function<size_t(const Node&)>& workspace)
+  Search(const Graph& graph, const std::vector<int32_t>& order, const Scratch& scratch)
       : graph_(graph), order_(order) {
     for (const int32_t id : order) {
       const Node& n = graph.node(id);
-      Move move{.workspace = aligned(workspace(n)), .again = predicted_cost(graph, n)};
-      const bool updates = std::ranges::any_of(n.op->updates, [](int8_t u) { return u >= 0; });
-      if (n.phase != Phase::forward || updates)
+      Move move{
+          .workspace = aligned_in_arena(static_cast<size_t>(scratch[static_cast<size_t>(id)])),
+          .again = predicted_cost(graph, n)};
+      if (n.phase != Phase::forward || changes_state(n))
         move.again = std::numeric_limits<double>::infinity();
       for (const Value v : n.inputs) move.reads |= v.valid() ? bit(v) : 0;
       for (size_t k = 0; k < n.outputs.size(); ++k)
         move.writes |= number({id, static_cast<int32_t>(k)});
       moves_.push_back(move);
     }
-    for (const auto* named : {&graph.outputs(), &graph.assignments()}) {
-      for (const auto& [name, v] : *named) results_ |= bit(v);
-    }
+    for (const Value v : graph.results()) results_ |= bit(v);
   }
   bool small() const { return bytes_.size() <= kMostValues; }
 
@@ -79,7 +79,6 @@ class Search {
   };
   using Open = std::pair<double, State>;
 
-  static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
   Values bit(Value v) const {
     const auto it = numbers_.find(v);
     return it == numbers_.end() ? 0 : Values{1} << it->second;
@@ -93,7 +92,7 @@ class Search {
       numbers_[v] = base->second;
     } else {
       numbers_[v] = static_cast<int32_t>(bytes_.size());
-      bytes_.push_back(aligned(graph_.type(v).bytes()));
+      bytes_.push_back(aligned_in_arena(graph_.type(v).bytes()));
       if (!small()) return 0;
     }
     return bit(v);
@@ -132,11 +131,11 @@ class Search {
 
 }  // namespace
 
-std::optional<std::vector<int32_t>> search_schedules(
-    const Graph& graph, const std::vector<int32_t>& order,
-    const std::function<size_t(const Node&)>& workspace, size_t bytes) {
+std::optional<std::vector<int32_t>> search_schedules(const Graph& graph,
+                                                     const std::vector<int32_t>& order,
+                                                     const Scratch& scratch, size_t bytes) {
   if (order.size() > kMostRuns) return std::nullopt;
-  Search search(graph, order, workspace);
+  Search search(graph, order, scratch);
   if (!search.small()) return std::nullopt;
   return search.run(bytes);
 }

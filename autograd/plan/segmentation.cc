@@ -6,13 +6,13 @@
 #include <set>
 
 #include "autograd/op.h"
+#include "autograd/plan/layout.h"
 #include "autograd/plan/sources.h"
 
 namespace graft {
 namespace {
 
 constexpr double kOperationsPerByte = 10;
-constexpr size_t kAlignment = 64;
 // A value passes over many segments where so much of all is computed while it is alive, and where
 // that is so many times its own bytes.
 constexpr double kFarShare = 0.25;
@@ -22,10 +22,9 @@ constexpr size_t kMostPieces = 100;
 
 class Cutter {
  public:
-  Cutter(const Graph& graph, const std::vector<int32_t>& order,
-         const std::function<size_t(const Node&)>& workspace,
+  Cutter(const Graph& graph, const std::vector<int32_t>& order, const Scratch& scratch,
          const std::function<bool(Value)>& keeps)
-      : graph_(graph), workspace_(workspace), keeps_(keeps) {
+      : graph_(graph), scratch_(scratch), keeps_(keeps) {
     const size_t count = graph.nodes().size();
     section_.assign(count, -1);
     position_.assign(count, -1);
@@ -43,15 +42,11 @@ class Cutter {
   const Node& node(int32_t id) const { return graph_.node(id); }
   Value root(Value v) const { return base_of(graph_, v); }
   int64_t bytes(Value v) const {
-    return static_cast<int64_t>((graph_.type(v).bytes() + kAlignment - 1) / kAlignment *
-                                kAlignment);
+    return static_cast<int64_t>(aligned_in_arena(graph_.type(v).bytes()));
   }
   // In the order, of the forward phase, with bytes of its own.
   bool is_forward(Value v) const {
     return section_[static_cast<size_t>(v.node)] >= 0 && node(v.node).phase == Phase::forward;
-  }
-  bool repeatable(int32_t id) const {
-    return std::ranges::all_of(node(id).op->updates, [](int8_t u) { return u < 0; });
   }
 
   void split_order(const std::vector<int32_t>& order) {
@@ -68,9 +63,7 @@ class Cutter {
   }
 
   void find_always(const std::vector<int32_t>& order) {
-    for (const auto* named : {&graph_.outputs(), &graph_.assignments()}) {
-      for (const auto& [name, v] : *named) pin(v);
-    }
+    for (const Value v : graph_.results()) pin(v);
     for (const int32_t id : order) {
       for (const Value v : node(id).inputs) {
         if (!v.valid()) continue;
@@ -278,10 +271,8 @@ class Cutter {
         if (!in_place(node(id), k)) lives[{id, static_cast<int32_t>(k)}] = {piece, piece};
       }
     }
-    for (const auto* named : {&graph_.outputs(), &graph_.assignments()}) {
-      for (const auto& [name, v] : *named) {
-        if (const auto it = lives.find(root(v)); it != lives.end()) it->second.second = -2;
-      }
+    for (const Value v : graph_.results()) {
+      if (const auto it = lives.find(root(v)); it != lives.end()) it->second.second = -2;
     }
     return lives;
   }
@@ -305,7 +296,7 @@ class Cutter {
       const int32_t id = section.forward[static_cast<size_t>(p)];
       if (is_view(node(id))) continue;
       Segment::Run run = make_run(id);
-      if (!repeatable(id)) run.cost = std::numeric_limits<double>::infinity();
+      if (changes_state(node(id))) run.cost = std::numeric_limits<double>::infinity();
       for (size_t i = 0; i < node(id).inputs.size(); ++i) {
         const Value in = node(id).inputs[i];
         if (!in.valid() || !is_forward(root(in)) || always_.contains(root(in))) continue;
@@ -356,8 +347,8 @@ class Cutter {
 
   Segment::Run make_run(int32_t id) const {
     Segment::Run run;
-    run.workspace =
-        static_cast<int64_t>((workspace_(node(id)) + kAlignment - 1) / kAlignment * kAlignment);
+    run.workspace = static_cast<int64_t>(
+        aligned_in_arena(static_cast<size_t>(scratch_[static_cast<size_t>(id)])));
     run.cost = predicted_cost(graph_, node(id));
     return run;
   }
@@ -367,7 +358,7 @@ class Cutter {
   }
 
   const Graph& graph_;
-  const std::function<size_t(const Node&)>& workspace_;
+  const Scratch& scratch_;
   const std::function<bool(Value)>& keeps_;
   Segmentation out_;
   std::vector<int32_t> section_, position_;  // [node]
@@ -383,9 +374,8 @@ double predicted_cost(const Graph& graph, const Node& node) {
 }
 
 Segmentation cut_into_segments(const Graph& graph, const std::vector<int32_t>& order,
-                               const std::function<size_t(const Node&)>& workspace,
-                               const std::function<bool(Value)>& keeps) {
-  return Cutter(graph, order, workspace, keeps).run();
+                               const Scratch& scratch, const std::function<bool(Value)>& keeps) {
+  return Cutter(graph, order, scratch, keeps).run();
 }
 
 }  // namespace graft

@@ -14,8 +14,7 @@ class Sequence {
 
   // A node of the order, for the first time.
   void run(int32_t id);
-  // Forgets everything of forward but what is kept from here on (and what has been said to be there
-  // to the end).
+  // Of what these nodes gave, only what stays to the end is there from now on.
   void forget(const std::vector<int32_t>& nodes);
   void keep(Value v) { set_there(v, true); }
   void drop(Value v) { set_there(v, false); }

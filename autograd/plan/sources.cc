@@ -1,5 +1,7 @@
 #include "autograd/plan/sources.h"
 
+#include <algorithm>
+
 #include "autograd/op.h"
 
 namespace graft {
@@ -8,6 +10,10 @@ bool is_view(const Node& node) { return node.op->view_of >= 0; }
 
 bool in_place(const Node& node, size_t output) {
   return output < node.op->updates.size() && node.op->updates[output] >= 0;
+}
+
+bool changes_state(const Node& node) {
+  return std::ranges::any_of(node.op->updates, [](int8_t input) { return input >= 0; });
 }
 
 Value base_of(const Graph& graph, Value v) {

@@ -11,6 +11,8 @@ namespace graft {
 bool is_view(const Node& node);
 // Whether an output is an input changed where it stands.
 bool in_place(const Node& node, size_t output);
+// Whether some output is.
+bool changes_state(const Node& node);
 // What a view looks at, or the value itself.
 Value base_of(const Graph& graph, Value v);
 

@@ -70,7 +70,7 @@ struct Row {
 };
 
 TEST(MemoryCli, AStepTakesWhatWasPlanned) {
-  if (!kMemoryIsOurs) GTEST_SKIP();
+  if (!kMemoryIsOurs) GTEST_SKIP() << "the sanitizer's memory is measured, too";
   const Row rows[] = {
       {"bert", "lora"},
       {"bert", "full"},
@@ -97,7 +97,7 @@ TEST(MemoryCli, AStepTakesWhatWasPlanned) {
 
 // Weights of files, as they are and as 16-bit floats.
 TEST(MemoryCli, PagesOfFilesGoBack) {
-  if (!kMemoryIsOurs) GTEST_SKIP();
+  if (!kMemoryIsOurs) GTEST_SKIP() << "the sanitizer's memory is measured, too";
   const TemporaryFolder dir;
   const std::string text = "text,label\na brown dog,animal\nfresh bread,food\n";
   write_file(dir / "things.csv", text);

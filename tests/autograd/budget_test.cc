@@ -13,8 +13,8 @@
 #include "autograd/ops.h"
 #include "autograd/passes/dead_code.h"
 #include "autograd/plan/chain.h"
+#include "autograd/plan/least_recomputation.h"
 #include "autograd/plan/order.h"
-#include "autograd/plan/recompute.h"
 #include "autograd/plan/segmentation.h"
 #include "autograd/planner.h"
 #include "core/random.h"
@@ -81,8 +81,11 @@ class AllSchedules {
   size_t nodes() const { return order_.size(); }
 
   const std::vector<int32_t>& order() const { return order_; }
-  size_t workspace(const Node& n) const {
-    return workspace_.at(static_cast<int32_t>(&n - graph_.nodes().data()));
+  Scratch scratch() const {
+    Scratch all(graph_.nodes().size(), 0);
+    for (const auto& [id, bytes] : workspace_)
+      all[static_cast<size_t>(id)] = static_cast<int64_t>(bytes);
+    return all;
   }
   // The most bytes alive in these runs.
   size_t live_bytes(const std::vector<int32_t>& runs) const {
@@ -213,13 +216,14 @@ TEST(Budgets, EqualTheCheapestOfAllSchedules) {
     const AllSchedules all(g);
     if (all.values() > 14 || graphs >= 40) continue;
     ++graphs;
-    const Machine machine{[&](const Node& n) { return all.workspace(n); },
-                          [&](const std::vector<int32_t>& runs) { return all.live_bytes(runs); }};
+    LeastRecomputation least_recomputation(
+        g, all.order(),
+        {all.scratch(), [&](const std::vector<int32_t>& runs) { return all.live_bytes(runs); }});
     for (size_t bytes = all.live_bytes(all.order()); bytes > 0;
          bytes -= std::min<size_t>(bytes, 1024)) {
       const double least = all.least_cost(bytes);
       if (std::isinf(least)) break;
-      const auto runs = least_recomputation(g, all.order(), machine, bytes);
+      const auto runs = least_recomputation.within(bytes);
       ASSERT_LE(all.live_bytes(runs), bytes) << "seed " << seed;
       EXPECT_LE(cost_of_repeats(g, runs), least * (1 + 1e-6)) << "seed " << seed << ", " << bytes;
       again += cost_of_repeats(g, runs) > 0;

@@ -77,9 +77,7 @@ struct Needs {
       const Node& n = graph.node(id);
       if (n.phase == Phase::forward) forward.insert(id);
     }
-    for (const auto* named : {&graph.outputs(), &graph.assignments()}) {
-      for (const auto& [name, v] : *named) pinned.insert(v);
-    }
+    for (const Value v : graph.results()) pinned.insert(v);
     for (const int32_t id : order) {
       for (const Value v : graph.node(id).inputs) {
         if (forward.contains(id) || !counts(v)) continue;
