@@ -6,12 +6,13 @@
 
 #include <algorithm>
 #include <deque>
-#include <exception>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "autograd/param_store.h"
+#include "bench/main.h"
 #include "bench/measure.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -25,7 +26,7 @@ namespace graft::bench {
 namespace {
 
 struct Options {
-  std::vector<int> threads;
+  std::vector<int> threads = num_threads() > 1 ? std::vector{1, num_threads()} : std::vector{1};
   int rounds = 15;
   int64_t steps = 8;  // tokens in a round
   bool profile = false;
@@ -167,32 +168,6 @@ void print_profile(Text& text, const Options& o) {
   e.set_profile(false);
 }
 
-Options parse(int argc, char** argv) {
-  Options o;
-  for (int i = 1; i < argc; ++i) {
-    const std::string flag = argv[i];
-    if (flag == "--profile") {
-      o.profile = true;
-      continue;
-    }
-    if (i + 1 == argc) throw UsageError("{} needs a value", flag);
-    const int64_t value = std::stoll(argv[++i]);
-    if (flag == "--threads")
-      o.threads = {static_cast<int>(value)};
-    else if (flag == "--rounds")
-      o.rounds = static_cast<int>(value);
-    else if (flag == "--steps")
-      o.steps = value;
-    else
-      throw UsageError("there is no option {}", flag);
-  }
-  if (o.threads.empty()) {
-    o.threads = {1};
-    if (num_threads() > 1) o.threads.push_back(num_threads());
-  }
-  return o;
-}
-
 void run(const Options& o) {
   const ModelConfig config = parse_config(kConfig, "the benchmark's model");
   std::deque<Model> models;  // texts point into them, sessions into texts
@@ -218,10 +193,12 @@ void run(const Options& o) {
 }  // namespace graft::bench
 
 int main(int argc, char** argv) {
-  try {
-    graft::bench::run(graft::bench::parse(argc, argv));
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "{}\n", e.what());
-    return 1;
-  }
+  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
+    auto o = std::make_shared<graft::bench::Options>();
+    command.add_option("--threads", o->threads);
+    command.add_option("--rounds", o->rounds);
+    command.add_option("--steps", o->steps, "tokens in a round");
+    command.add_flag("--profile", o->profile);
+    return [o] { graft::bench::run(*o); };
+  });
 }

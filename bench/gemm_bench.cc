@@ -2,9 +2,9 @@
 //   gemm_bench [--rounds N] [--threads N] [FILTER]     only lines whose name contains FILTER
 #include <fmt/format.h>
 
-#include <cstring>
 #include <memory>
 
+#include "bench/main.h"
 #include "bench/measure.h"
 #include "core/parallel.h"
 #include "core/random.h"
@@ -172,16 +172,18 @@ void run(int rounds, const std::string& filter) {
 }  // namespace graft::bench
 
 int main(int argc, char** argv) {
-  int rounds = 21;
-  std::string filter;
-  for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--rounds") == 0 && i + 1 < argc) {
-      rounds = std::atoi(argv[++i]);
-    } else if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
-      graft::set_num_threads(std::atoi(argv[++i]));
-    } else {
-      filter = argv[i];
-    }
-  }
-  graft::bench::run(rounds, filter);
+  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
+    struct Options {
+      int rounds = 21, threads = graft::num_threads();
+      std::string filter;
+    };
+    auto o = std::make_shared<Options>();
+    command.add_option("--rounds", o->rounds);
+    command.add_option("--threads", o->threads);
+    command.add_option("filter", o->filter, "only lines whose name has this in it");
+    return [o] {
+      graft::set_num_threads(o->threads);
+      graft::bench::run(o->rounds, o->filter);
+    };
+  });
 }

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <deque>
-#include <exception>
 #include <memory>
 
 #include "autograd/executor.h"
@@ -14,8 +13,8 @@
 #include "autograd/passes/fuse_loss.h"
 #include "autograd/passes/optimize.h"
 #include "autograd/planner.h"
+#include "bench/main.h"
 #include "bench/measure.h"
-#include "core/error.h"
 #include "core/parallel.h"
 #include "core/random.h"
 
@@ -129,28 +128,6 @@ void caches(const Options& o) {
   }
 }
 
-Options parse(int argc, char** argv) {
-  Options o;
-  for (int i = 1; i < argc; i += 2) {
-    const std::string flag = argv[i];
-    if (i + 1 == argc) throw UsageError("{} needs a value", flag);
-    const int64_t value = std::stoll(argv[i + 1]);
-    if (flag == "--classes")
-      o.classes = value;
-    else if (flag == "--features")
-      o.features = value;
-    else if (flag == "--rows")
-      o.rows = value;
-    else if (flag == "--threads")
-      o.threads = static_cast<int>(value);
-    else if (flag == "--rounds")
-      o.rounds = static_cast<int>(value);
-    else
-      throw UsageError("there is no option {}", flag);
-  }
-  return o;
-}
-
 void run(const Options& o) {
   set_num_threads(o.threads);
   fmt::print("{}\n", machine());
@@ -162,10 +139,13 @@ void run(const Options& o) {
 }  // namespace graft::bench
 
 int main(int argc, char** argv) {
-  try {
-    graft::bench::run(graft::bench::parse(argc, argv));
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "{}\n", e.what());
-    return 1;
-  }
+  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
+    auto o = std::make_shared<graft::bench::Options>();
+    command.add_option("--classes", o->classes);
+    command.add_option("--features", o->features);
+    command.add_option("--rows", o->rows);
+    command.add_option("--threads", o->threads);
+    command.add_option("--rounds", o->rounds);
+    return [o] { graft::bench::run(*o); };
+  });
 }

@@ -3,15 +3,15 @@
 //   plan_bench [--layers N] [--batch B] [--length T] [--rounds N]
 #include <fmt/format.h>
 
-#include <exception>
+#include <memory>
 
 #include "autograd/passes/dead_code.h"
 #include "autograd/passes/optimize.h"
 #include "autograd/plan/budget.h"
 #include "autograd/plan/order.h"
 #include "autograd/planner.h"
+#include "bench/main.h"
 #include "bench/measure.h"
-#include "core/error.h"
 #include "models/model.h"
 #include "peft/method.h"
 #include "train/step.h"
@@ -106,37 +106,23 @@ void curve(const Options& o, const Graph& step) {
   line("auto, the least", least);
 }
 
-int run(int argc, char** argv) {
-  Options o;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string name = argv[i];
-    if (name == "--layers") {
-      o.layers = std::stol(argv[i + 1]);
-    } else if (name == "--batch") {
-      o.batch = std::stol(argv[i + 1]);
-    } else if (name == "--length") {
-      o.length = std::stol(argv[i + 1]);
-    } else if (name == "--rounds") {
-      o.rounds = std::stoi(argv[i + 1]);
-    } else {
-      throw UsageError("plan_bench takes --layers, --batch, --length and --rounds; got '{}'", name);
-    }
-  }
+void run(const Options& o) {
   fmt::print("{}\n", machine());
   const Graph step = step_of(o);
   times(o, step);
   curve(o, step);
-  return 0;
 }
 
 }  // namespace
 }  // namespace graft::bench
 
 int main(int argc, char** argv) {
-  try {
-    return graft::bench::run(argc, argv);
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "{}\n", e.what());
-    return 1;
-  }
+  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
+    auto o = std::make_shared<graft::bench::Options>();
+    command.add_option("--layers", o->layers);
+    command.add_option("--batch", o->batch);
+    command.add_option("--length", o->length);
+    command.add_option("--rounds", o->rounds);
+    return [o] { graft::bench::run(*o); };
+  });
 }

@@ -5,14 +5,14 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <map>
+#include <memory>
 
 #include "autograd/executor.h"
 #include "autograd/op.h"
 #include "autograd/passes/optimize.h"
 #include "autograd/planner.h"
+#include "bench/main.h"
 #include "bench/measure.h"
 #include "core/parallel.h"
 #include "core/random.h"
@@ -130,42 +130,19 @@ void run(const Options& o) {
   print_profile(e, rounds);
 }
 
-Options parse(int argc, char** argv) {
-  Options o;
-  for (int i = 1; i < argc; ++i) {
-    const std::string flag = argv[i];
-    if (flag == "--plain") {
-      o.plain = true;
-      continue;
-    }
-    if (i + 1 == argc) throw UsageError("{} needs a value", flag);
-    const std::string value = argv[++i];
-    if (flag == "--folder")
-      o.folder = value;
-    else if (flag == "--method")
-      o.method = value;
-    else if (flag == "--steps")
-      o.steps = std::stoll(value);
-    else if (flag == "--batch")
-      o.batch = std::stoll(value);
-    else if (flag == "--length")
-      o.length = std::stoll(value);
-    else if (flag == "--threads")
-      o.threads = std::stoi(value);
-    else
-      throw UsageError("there is no option {}", flag);
-  }
-  return o;
-}
-
 }  // namespace
 }  // namespace graft::bench
 
 int main(int argc, char** argv) {
-  try {
-    graft::bench::run(graft::bench::parse(argc, argv));
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "{}\n", e.what());
-    return 1;
-  }
+  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
+    auto o = std::make_shared<graft::bench::Options>();
+    command.add_option("--folder", o->folder);
+    command.add_option("--method", o->method);
+    command.add_option("--steps", o->steps);
+    command.add_option("--batch", o->batch);
+    command.add_option("--length", o->length);
+    command.add_option("--threads", o->threads);
+    command.add_flag("--plain", o->plain);
+    return [o] { graft::bench::run(*o); };
+  });
 }

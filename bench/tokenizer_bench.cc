@@ -7,12 +7,13 @@
 
 #include <algorithm>
 #include <ctime>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "bench/main.h"
 #include "bench/measure.h"
 #include "core/atomic_file.h"
-#include "core/error.h"
 #include "core/parallel.h"
 #include "models/tokenizer.h"
 #include "models/tokenizer/bpe_train.h"
@@ -82,15 +83,8 @@ void measure(const std::string& name, const Tokenizer& tokenizer,
              rate(all), all, static_cast<double>(bytes) / static_cast<double>(tokens));
 }
 
-int run(const std::vector<std::string>& arguments) {
-  std::string text;
-  std::vector<std::string> folders;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    if (arguments[i] == "--text" && i + 1 < arguments.size())
-      text = read_file(arguments[++i]);
-    else
-      folders.push_back(arguments[i]);
-  }
+// The text of the file, or WordNet's glosses; a trained vocabulary and those of the folders.
+void run(std::string text, const std::vector<std::string>& folders) {
   constexpr size_t kLeast = 12'000'000;
   if (text.empty()) text = wordnet_text(kLeast);
   const std::vector<std::string> texts = documents(text);
@@ -105,17 +99,20 @@ int run(const std::vector<std::string>& arguments) {
   measure(name, *parse_tokenizer_json(json_text(trained), "trained"), texts, text.size());
   for (const std::string& folder : folders)
     measure(folder, *load_tokenizer(folder), texts, text.size());
-  return 0;
 }
 
 }  // namespace
 }  // namespace graft
 
 int main(int argc, char** argv) {
-  try {
-    return graft::run({argv + 1, argv + argc});
-  } catch (const graft::Error& e) {
-    fmt::print(stderr, "tokenizer_bench: {}\n", e.what());
-    return 1;
-  }
+  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
+    struct Options {
+      std::string file;
+      std::vector<std::string> folders;
+    };
+    auto o = std::make_shared<Options>();
+    command.add_option("--text", o->file, "a text file; without it WordNet's glosses");
+    command.add_option("folders", o->folders, "whose tokenizers take part");
+    return [o] { graft::run(o->file.empty() ? "" : graft::read_file(o->file), o->folders); };
+  });
 }
