@@ -151,6 +151,7 @@ void run_bench(const Bench& o) {
                 {"batch", o.batch},
                 {"length", s.length},
                 {"max_grad_norm", o.step.max_grad_norm},
+                {"optim", o.step.optim},
                 {"target_length", s.target_length},
                 {"seconds_per_step", median},
                 {"seconds_per_step_min", t.seconds[0]},

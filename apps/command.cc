@@ -161,6 +161,12 @@ void add_optimizer_options(CLI::App& command, StepOptions& o) {
                   "gradients are clipped to it; 0: they are not, and each is used and gone as soon "
                   "as it is computed")
       ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--optim", o.optim,
+                  "adamw_8bit: moments as 8-bit codes in blocks, a quarter of the bytes, but for "
+                  "small tensors and tables of embeddings")
+      ->check(CLI::IsMember({"adamw", "adamw_8bit"}))
+      ->capture_default_str();
 }
 
 void add_recipe_options(CLI::App& command, TrainOptions& o) {

@@ -128,6 +128,7 @@ Json plan_json(const Plan& o, const PlannedStep& s) {
           {"trainable_parameters", counts.trainable},
           {"adapter_bytes", counts.adapter_bytes},
           {"max_grad_norm", o.step.max_grad_norm},
+          {"optim", o.step.optim},
           {"peak_bytes", program.peak_bytes()},
           {"parts", bytes},
           {"peak",

@@ -50,6 +50,7 @@ Json run_record(const TrainCommand& o, const TrainOptions& train, const Trainer&
                  {"head_lr", train.head_lr},
                  {"weight_decay", train.weight_decay},
                  {"max_grad_norm", train.max_grad_norm},
+                 {"optim", train.optim},
                  {"dropout", train.dropout},
                  {"eval_every", train.eval_every},
                  {"keep_best", train.keep_best},

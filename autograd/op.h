@@ -78,7 +78,7 @@ struct OpDef {
   bool costly = false;
   bool draws = false;  // reads random numbers: two such nodes are two draws, however alike
   // Output k is input updates[k] changed in place (optimizer updates); -1: it is not.
-  std::array<int8_t, 4> updates = {-1, -1, -1, -1};
+  std::array<int8_t, 5> updates = {-1, -1, -1, -1, -1};
 };
 
 // The op of that name; throws GraphError when there is none.

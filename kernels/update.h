@@ -51,29 +51,41 @@ void Sgd(const KernelCall& c) {
   });
 }
 
+// What a step of Adam does to one element, with everything that all of them share worked out.
+template <typename T>
+struct AdamStep {
+  T scale, decay, keep, b1, b2, n1, n2, size, root, eps;
+  AdamStep(const AdamAttrs& a, const Scalars<T>& s)
+      : scale(static_cast<T>(s.scale)),
+        decay(static_cast<T>(a.decoupled ? 0 : a.weight_decay)),
+        keep(static_cast<T>(a.decoupled ? 1 - s.lr * a.weight_decay : 1)),
+        b1(static_cast<T>(a.beta1)),
+        b2(static_cast<T>(a.beta2)),
+        n1(static_cast<T>(1 - a.beta1)),
+        n2(static_cast<T>(1 - a.beta2)),
+        size(static_cast<T>(s.lr / (1 - std::pow(a.beta1, s.t)))),
+        root(static_cast<T>(1 / std::sqrt(1 - std::pow(a.beta2, s.t)))),
+        eps(static_cast<T>(a.eps)) {}
+
+  void moments(T p, T grad, T& m, T& v) const {
+    const T g = grad * scale + decay * p;
+    m = b1 * m + n1 * g;
+    v = b2 * v + n2 * g * g;
+  }
+  T parameter(T p, T m, T v) const { return p * keep - size * m / (std::sqrt(v) * root + eps); }
+};
+
 template <typename T, bool kAmsgrad>
 void Adam(const KernelCall& c) {
-  const auto& a = c.attr<AdamAttrs>();
-  const Scalars<T> s(c, kAmsgrad ? 3 : 2);
+  const AdamStep<T> step(c.attr<AdamAttrs>(), Scalars<T>(c, kAmsgrad ? 3 : 2));
   T *p = c.out(0).template as<T>(), *m = c.out(1).template as<T>(), *v = c.out(2).template as<T>();
   T* top = kAmsgrad ? c.out(kAmsgrad ? 3 : 0).template as<T>() : nullptr;
   const T* grad = c.in(1).template as<T>();
-  const double correct1 = 1 - std::pow(a.beta1, s.t), correct2 = 1 - std::pow(a.beta2, s.t);
-  const T scale = static_cast<T>(s.scale), decay = static_cast<T>(a.decoupled ? 0 : a.weight_decay);
-  const T keep = static_cast<T>(a.decoupled ? 1 - s.lr * a.weight_decay : 1);
-  const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2),
-          n1 = static_cast<T>(1 - a.beta1), n2 = static_cast<T>(1 - a.beta2);
-  const T size = static_cast<T>(s.lr / correct1), root = static_cast<T>(1 / std::sqrt(correct2)),
-          eps = static_cast<T>(a.eps);
-  parallel_for(c.out(0).elements(), kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const T g = grad[i] * scale + decay * p[i];
-      m[i] = b1 * m[i] + n1 * g;
-      v[i] = b2 * v[i] + n2 * g * g;
-      T second = v[i];
-      if constexpr (kAmsgrad) second = top[i] = top[i] > v[i] ? top[i] : v[i];
-      p[i] = p[i] * keep - size * m[i] / (std::sqrt(second) * root + eps);
-    }
+  Each<T>(c, [&](int64_t i) {
+    step.moments(p[i], grad[i], m[i], v[i]);
+    T second = v[i];
+    if constexpr (kAmsgrad) second = top[i] = top[i] > v[i] ? top[i] : v[i];
+    p[i] = step.parameter(p[i], m[i], second);
   });
 }
 

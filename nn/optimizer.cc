@@ -1,14 +1,17 @@
 #include "nn/optimizer.h"
 
+#include <set>
+
 #include "autograd/ops.h"
 #include "core/error.h"
+#include "kernels/dynamic_map.h"
 
 namespace graft {
 namespace {
 
 struct Rule {
   const char* op;
-  std::vector<std::pair<const char*, Shape>> states;
+  std::vector<std::pair<const char*, Type>> states;
   Attrs attrs;
 };
 
@@ -18,41 +21,74 @@ std::pair<Shape, Shape> factor_shapes(const Shape& s) {
   return {s.without(-1), s.without(-2)};
 }
 
-Rule rule_for(const OptimizerConfig& c, double weight_decay, const Shape& shape) {
+// Below so many elements moments stay floats, as in bitsandbytes.
+constexpr int64_t kLeast8bit = 4096;
+
+bool has_8bit_states(const OptimizerConfig& c) { return c.kind.ends_with("_8bit"); }
+
+// What is looked up by ids. Its moments stay floats, as transformers has it: of such gradients most
+// rows are zero in most steps.
+std::set<Value> embedding_tables(const Builder& b) {
+  std::set<Value> tables;
+  for (const Node& n : b.graph().nodes()) {
+    if (n.op->name == "embedding") tables.insert(n.inputs[1]);
+  }
+  return tables;
+}
+
+// Codes like the parameter, and one number per block of them.
+Rule adam_8bit(const AdamAttrs& a, const Shape& shape) {
+  const Type codes{DType::u8, shape}, absmax{DType::f32, {dynamic_map::blocks(shape.elements())}};
+  return {"adam_8bit_update",
+          {{"exp_avg", codes},
+           {"exp_avg_absmax", absmax},
+           {"exp_avg_sq", codes},
+           {"exp_avg_sq_absmax", absmax}},
+          Attrs::of(a)};
+}
+
+Rule rule_for(const OptimizerConfig& c, double weight_decay, const Type& like, bool in_8_bits) {
+  const Shape& shape = like.shape;
   if (c.kind == "sgd") {
     return {"sgd_update",
-            {{"momentum_buffer", shape}},
+            {{"momentum_buffer", like}},
             Attrs::of(SgdAttrs{c.momentum, c.dampening, weight_decay, c.nesterov})};
   }
-  if (c.kind == "adam" || c.kind == "adamw") {
-    const AdamAttrs a{c.beta1, c.beta2, c.eps, weight_decay, c.kind == "adamw", c.amsgrad};
+  if (c.kind == "adam" || c.kind == "adamw" || has_8bit_states(c)) {
+    const AdamAttrs a{
+        c.beta1,  c.beta2, c.eps, weight_decay, c.kind == "adamw" || c.kind == "adamw_8bit",
+        c.amsgrad};
     if (c.amsgrad)
       return {"amsgrad_update",
-              {{"exp_avg", shape}, {"exp_avg_sq", shape}, {"max_exp_avg_sq", shape}},
+              {{"exp_avg", like}, {"exp_avg_sq", like}, {"max_exp_avg_sq", like}},
               Attrs::of(a)};
-    return {"adam_update", {{"exp_avg", shape}, {"exp_avg_sq", shape}}, Attrs::of(a)};
+    if (in_8_bits) return adam_8bit(a, shape);
+    return {"adam_update", {{"exp_avg", like}, {"exp_avg_sq", like}}, Attrs::of(a)};
   }
   if (c.kind == "lion")
     return {
-        "lion_update", {{"exp_avg", shape}}, Attrs::of(LionAttrs{c.beta1, c.beta2, weight_decay})};
+        "lion_update", {{"exp_avg", like}}, Attrs::of(LionAttrs{c.beta1, c.beta2, weight_decay})};
   if (c.kind == "rmsprop") {
     return {"rmsprop_update",
-            {{"square_avg", shape}},
+            {{"square_avg", like}},
             Attrs::of(RmspropAttrs{c.alpha, c.eps, weight_decay})};
   }
   if (c.kind == "adagrad")
-    return {"adagrad_update", {{"sum", shape}}, Attrs::of(AdagradAttrs{0, c.eps, weight_decay})};
+    return {"adagrad_update", {{"sum", like}}, Attrs::of(AdagradAttrs{0, c.eps, weight_decay})};
   if (c.kind == "adafactor" || c.kind == "torch_adafactor") {
     AdafactorAttrs a = c.adafactor;
     a.torch_rule = c.kind == "torch_adafactor";
     a.weight_decay = weight_decay;
     const auto [row, column] = factor_shapes(shape);
     return {"adafactor_update",
-            {{"row", row}, {"column", column}, {"exp_avg", a.beta1 >= 0 ? shape : Shape{0}}},
+            {{"row", {like.dtype, row}},
+             {"column", {like.dtype, column}},
+             {"exp_avg", {like.dtype, a.beta1 >= 0 ? shape : Shape{0}}}},
             Attrs::of(a)};
   }
   throw UsageError(
-      "there is no optimizer '{}'; known: sgd, adam, adamw, lion, rmsprop, adagrad, adafactor, "
+      "there is no optimizer '{}'; known: sgd, adam, adamw, adam_8bit, adamw_8bit, lion, rmsprop, "
+      "adagrad, adafactor, "
       "torch_adafactor",
       c.kind);
 }
@@ -78,6 +114,7 @@ std::map<std::string, Value> add_optimizer(Builder& b,
     b.output("grad_norm", norm);
     scale = b.node("clip_coefficient", {norm}, Attrs::of(ScalarAttrs{max_grad_norm}));
   }
+  const std::set<Value> tables = has_8bit_states(config) ? embedding_tables(b) : std::set<Value>();
   for (size_t i = 0; i < groups.size(); ++i) {
     const ParamGroup& group = groups[i];
     const Value lr = b.node("lr_schedule", {step}, Attrs::of(group.schedule));
@@ -86,10 +123,13 @@ std::map<std::string, Value> add_optimizer(Builder& b,
       const auto g = gradients.find(name);
       if (g == gradients.end()) continue;
       const Type type = b.graph().param(name).type;
-      const Rule rule = rule_for(config, group.weight_decay, type.shape);
-      std::vector<Value> in{b.param_value(name), g->second};
-      for (const auto& [key, shape] : rule.states)
-        in.push_back(state(fmt::format("optimizer.{}.{}", name, key), {type.dtype, shape}));
+      const Value param = b.param_value(name);
+      const bool in_8_bits =
+          has_8bit_states(config) && type.shape.elements() >= kLeast8bit && !tables.contains(param);
+      const Rule rule = rule_for(config, group.weight_decay, type, in_8_bits);
+      std::vector<Value> in{param, g->second};
+      for (const auto& [key, state_type] : rule.states)
+        in.push_back(state(fmt::format("optimizer.{}.{}", name, key), state_type));
       in.insert(in.end(), {lr, step, scale});
       const auto scope = b.scope(name);
       const Value updated = b.node(rule.op, in, rule.attrs);

@@ -12,8 +12,10 @@ namespace graft {
 
 // Hyperparameters named as in torch.optim and transformers; each kind reads its own.
 struct OptimizerConfig {
-  std::string kind =
-      "adamw";  // sgd, adam, adamw, lion, rmsprop, adagrad, adafactor, torch_adafactor
+  // sgd, adam, adamw, lion, rmsprop, adagrad, adafactor, torch_adafactor; adam_8bit and adamw_8bit:
+  // moments in blocks of 8-bit codes (kernels/dynamic_map.h), but for parameters of fewer than 4096
+  // elements and for tables of embeddings
+  std::string kind = "adamw";
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   bool amsgrad = false;
   double momentum = 0, dampening = 0;

@@ -34,6 +34,7 @@ Json Trainer::run_description() const {
           {"head_lr", options_.head_lr},
           {"weight_decay", options_.weight_decay},
           {"max_grad_norm", options_.max_grad_norm},
+          {"optim", options_.optim},
           {"dropout", options_.dropout},
           {"eval_every", options_.eval_every},
           {"keep_best", options_.keep_best}};

@@ -100,7 +100,8 @@ Graph training_step(std::span<const MicroBatch> parts, TaskKind kind, const Step
     if (rate == lr) main = all.size();
     all.push_back(group);
   }
-  const auto updated = add_optimizer(b, gradients, {}, all, options.max_grad_norm);
+  const auto updated =
+      add_optimizer(b, gradients, {.kind = options.optim}, all, options.max_grad_norm);
   peft::finish_step(b, parts[0].adapted, gradients, updated);
   b.output("lr", b.graph().output(fmt::format("lr/{}", main)));
   std::vector<std::string> kept{"loss", "lr"};

@@ -16,6 +16,7 @@ struct StepOptions {
   int64_t steps = 250;
   double lr = 0;  // of everything but the head; 0: the method's
   double head_lr = 1e-2, weight_decay = 0.01, max_grad_norm = 1;
+  std::string optim = "adamw";  // or adamw_8bit (nn/optimizer.h)
 };
 
 // What a model is trained for where nothing else is said: language if it is a decoder, with an

@@ -3,6 +3,7 @@
 // is multiplied by grad_scale (clipping) before anything else.
 #include "autograd/builder.h"
 #include "autograd/ops/families.h"
+#include "kernels/dynamic_map.h"
 
 namespace graft::ops {
 namespace {
@@ -41,9 +42,23 @@ std::vector<Type> infer_clip(const InferCall& c) {  // norm -> min(1, max_norm /
   return {c.in(0)};
 }
 
+// States: exp_avg and exp_avg_sq, each as codes (u8) like the parameter and one f32 per block
+// (kernels/dynamic_map.h).
+std::vector<Type> infer_8bit(const InferCall& c) {
+  std::vector<Type> out = infer_update<4>(c);
+  const Type codes{DType::u8, c.shape(0)};
+  const Type absmax{DType::f32, {dynamic_map::blocks(c.shape(0).elements())}};
+  for (const size_t i : {2, 4}) {
+    c.expect(c.in(i) == codes && c.in(i + 1) == absmax,
+             fmt::format("a state must be {} and {}", codes.str(), absmax.str()));
+  }
+  return out;
+}
+
 template <size_t kStates>
-constexpr OpDef update(std::string_view name) {
-  OpDef op{.name = name, .infer = infer_update<kStates>, .flops = update_flops};
+constexpr OpDef update(std::string_view name,
+                       std::vector<Type> (*infer)(const InferCall&) = infer_update<kStates>) {
+  OpDef op{.name = name, .infer = infer, .flops = update_flops};
   op.updates[0] = 0;
   for (size_t i = 0; i < kStates; ++i) op.updates[i + 1] = static_cast<int8_t>(i + 2);
   return op;
@@ -70,6 +85,7 @@ std::vector<Type> infer_adalora(const InferCall& c) {
 constexpr OpDef kOps[] = {
     update<1>("sgd_update"),
     update<2>("adam_update"),
+    update<4>("adam_8bit_update", infer_8bit),
     update<3>("amsgrad_update"),
     update<1>("lion_update"),
     update<1>("rmsprop_update"),
@@ -78,10 +94,10 @@ constexpr OpDef kOps[] = {
     {.name = "adalora_importance",
      .infer = infer_importance,
      .flops = update_flops,
-     .updates = {2, 3, -1, -1}},
-    {.name = "adalora_allocate", .infer = infer_adalora, .updates = {1, -1, -1, -1}},
+     .updates = {2, 3, -1, -1, -1}},
+    {.name = "adalora_allocate", .infer = infer_adalora, .updates = {1, -1, -1, -1, -1}},
     {.name = "lr_schedule", .infer = infer_schedule},
-    {.name = "increment", .infer = infer_increment, .updates = {0, -1, -1, -1}},
+    {.name = "increment", .infer = infer_increment, .updates = {0, -1, -1, -1, -1}},
     {.name = "clip_coefficient", .infer = infer_clip},
 };
 

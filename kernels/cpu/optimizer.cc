@@ -6,7 +6,6 @@ namespace graft::cpu {
 namespace {
 constexpr KernelEntry kKernels[] = {
     {"sgd_update", update::Sgd<float>},
-    {"adam_update", update::Adam<float, false>},
     {"amsgrad_update", update::Adam<float, true>},
     {"lion_update", update::Lion<float>},
     {"rmsprop_update", update::Rmsprop<float>},

@@ -55,6 +55,24 @@ TEST(ShapeCli, WithoutClippingGradientsComeAndGo) {
   EXPECT_EQ(updated.at("max_grad_norm"), 0);
 }
 
+// Half of the model are tables of embeddings, whose moments stay floats.
+TEST(ShapeCli, MomentsInEightBits) {
+  const auto parts = [](const char* options) {
+    return graft("plan --json --method full --batch 1 --length 8 --model " + minilm_folder() +
+                     "/config.json " + options,
+                 Streams::out)
+        .json()
+        .at("parts");
+  };
+  const Json floats = parts(""), codes = parts("--optim adamw_8bit");
+  const double tables = 8.0 * 384 * (30522 + 512 + 2),
+               others = floats.at("optimizer").get<double>() - tables;
+  EXPECT_NEAR(codes.at("optimizer").get<double>(), tables + others * (2 + 8.0 / 256) / 8,
+              0.01 * others);
+  EXPECT_EQ(codes.at("weights"), floats.at("weights"));
+  EXPECT_EQ(graft("plan --optim adam9 --method full --model " + minilm_folder()).status, 2);
+}
+
 TEST(ShapeCli, BenchRunsAsPlanned) {
   const std::string step =
       "--json --method houlsby --batch 4 --length 16 --model " + minilm_folder() + "/config.json";

@@ -165,8 +165,10 @@ TEST(TrainCli, CompareWritesTableAndReport) {
 TEST(TrainCli, InterruptAndResume) {
   const TemporaryFolder dir;
   write_tsv(dir / "things");
-  const std::string options = "tune --steps 24 --batch 16 --set lora_dropout=0.1 --task " +
-                              (dir / "things.train.tsv") + minilm_option() + " --output ";
+  const std::string options =
+      "tune --steps 24 --batch 16 --set lora_dropout=0.1 --set r=16 "
+      "--optim adamw_8bit --task " +
+      (dir / "things.train.tsv") + minilm_option() + " --output ";
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {

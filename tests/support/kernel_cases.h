@@ -22,6 +22,7 @@ struct Tolerance {
   double terms = 0;    // of the op's result for the absolute values of its operands: sums of terms
   double input = 0;  // of the largest operand: at the same place where shapes agree, else anywhere
   double floor = 0x1p-149;  // absolute: one denormal
+  int codes = 0;  // of quantized results: how far from the nearest code, for what lies between two
 };
 // Kernels that clamp their exponential make no denormals.
 inline constexpr double kNoDenormals = 4 * 0x1p-126;

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/dynamic_map.h"
 #include "tests/support/kernel_cases.h"
 
 namespace graft::testing {
@@ -33,6 +34,31 @@ KernelRow update_row(size_t states, std::vector<A> variants) {
     }
     return cases;
   }};
+}
+
+// Codes of every value, of blocks of several sizes; one block has had no gradient yet.
+KernelRow adam_8bit_row() {
+  const auto of = [](int64_t n, const AdamAttrs& a, int64_t step, double gradients) {
+    const int64_t blocks = dynamic_map::blocks(n);
+    Tensor m = floats({blocks}, 5, 0.1, 1), v = floats({blocks}, 6, 0.1, 1);
+    if (blocks > 1) m.data<float>()[1] = v.data<float>()[1] = 0;
+    return KernelCase{fmt::format("{}, step {}", Attrs::of(a).str(), step),
+                      Attrs::of(a),
+                      {floats({n}, 1), floats({n}, 2, -gradients, gradients),
+                       ints({n}, 0, 256, 3, DType::u8), m, ints({n}, 0, 256, 4, DType::u8), v,
+                       Tensor::scalar(0.01f), step_at(step), Tensor::scalar(0.5f)},
+                      {.result = 4, .largest = 1, .codes = 1}};
+  };
+  return {.of_length =
+              [of](int64_t n) {
+                return std::vector{of(n, {}, 0, 1), of(n, {.weight_decay = 0.1}, 9, 1),
+                                   of(n, {.weight_decay = 0.1, .decoupled = false}, 9, 1e-3),
+                                   of(n, {}, 9, 0)};
+              },
+          .special =
+              [of] {
+                return std::vector{of(700, {}, 9, 1), of(512, {}, 0, 1e-18)};
+              }};
 }
 
 KernelRow adafactor_row() {
@@ -207,6 +233,7 @@ KernelRows optimizer_kernel_rows() {
                                {.momentum = 0.9, .nesterov = true}});
   rows["adam_update"] = update_row<AdamAttrs>(
       2, {{}, {.weight_decay = 0.1}, {.weight_decay = 0.1, .decoupled = false}});
+  rows["adam_8bit_update"] = adam_8bit_row();
   rows["amsgrad_update"] = update_row<AdamAttrs>(3, {{.weight_decay = 0.1, .amsgrad = true}});
   rows["lion_update"] = update_row<LionAttrs>(1, {{.weight_decay = 0.1}});
   rows["rmsprop_update"] = update_row<RmspropAttrs>(1, {{.weight_decay = 0.1}});
