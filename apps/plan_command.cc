@@ -1,4 +1,4 @@
-// graft plan: parameters, memory and operations of a training step, from shapes alone.
+// graft plan: parameters, memory and operations of a training step, none of which is computed.
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
@@ -197,7 +197,8 @@ void run_plan(const Plan& o) {
 
 void add_plan_command(CLI::App& app) {
   const auto [plan, p] = add_command<Plan>(
-      app, "plan", "parameters, memory and operations of a training step, from shapes alone",
+      app, "plan",
+      "parameters, memory and operations of a training step, of which nothing is computed",
       run_plan);
   add_step_options(*plan, *p);
   plan->add_option("--schedule", p->schedule,

@@ -7,6 +7,7 @@
 #include "models/family.h"
 #include "models/fresh_weights.h"
 #include "models/model.h"
+#include "models/weights.h"
 #include "train/step.h"
 
 namespace graft {
@@ -16,6 +17,15 @@ constexpr std::pair<const char*, TaskKind> kKinds[] = {{"classification", TaskKi
                                                        {"regression", TaskKind::regression},
                                                        {"language", TaskKind::language}};
 constexpr int64_t kUsualLength = 64;
+
+// What stands in the model's files, if there are any, in the types in which a run would read it.
+ParamStore given_weights(const ModelConfig& model, const peft::Adapted& adapted) {
+  ParamStore store;
+  if (model.folder.empty() || !has_weights(model.folder)) return store;
+  load_parameters(model.folder, adapted.graph, store);
+  for (const std::string& name : adapted.replaced) store.erase(name);
+  return store;
+}
 
 // Throws UsageError where so many tokens do not fit into a row.
 void check_length(const PlannedStep& s) {
@@ -102,8 +112,8 @@ PlannedStep plan_step(const StepCommand& o, StartWeights start) {
   s.outputs = base.type(base.output("logits")).shape[-1];
   s.adapted = peft::apply(base, *s.method, config, {.model = s.model.model_type, .training = true});
   const MicroBatch whole{s.adapted, 1};
-  s.program =
-      compile(training_step({&whole, 1}, s.kind, o.step, s.method->learning_rate), s.memory);
+  s.program = compile(training_step({&whole, 1}, s.kind, o.step, s.method->learning_rate),
+                      given_weights(s.model, s.adapted), s.memory);
   return s;
 }
 

@@ -1,4 +1,4 @@
-// A training step on shapes alone: what graft plan and graft bench share.
+// A training step that nothing is computed for yet: what graft plan and graft bench share.
 #pragma once
 
 #include <memory>
@@ -47,7 +47,8 @@ struct PlannedStep {
   std::shared_ptr<const Program> program;
 };
 
-// The step that graft tune would train with these shapes.
+// The step that graft tune would train with these shapes. Of a folder's weights it asks for the
+// types in which they are stored, no more; a config.json alone is planned in 32 bits.
 PlannedStep plan_step(const StepCommand& options, StartWeights start = StartWeights::given);
 
 }  // namespace graft

@@ -120,6 +120,7 @@ Adapted apply(const Graph& base, const Method& method, const Json& given,
   }
   result.graph = rewrite.builder().finish(&result.delta);
   result.initializers = rewrite.take_initializers();
+  result.replaced = rewrite.take_replaced();
   result.fisher = rewrite.take_fisher();
   result.after_step = rewrite.take_after_step();
   return result;

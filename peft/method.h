@@ -47,6 +47,7 @@ struct Adapted {
   Delta delta;
   Json config;
   std::vector<Initializer> initializers;
+  std::vector<std::string> replaced;  // parameters of the base that these change
   FisherStart fisher;
   std::vector<AfterStep> after_step;
 };

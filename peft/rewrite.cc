@@ -1,5 +1,7 @@
 #include "peft/rewrite.h"
 
+#include <utility>
+
 #include "autograd/op.h"
 #include "autograd/ops.h"
 #include "core/error.h"
@@ -74,7 +76,7 @@ void Rewrite::untie(const Module& module) {
   const Value leaf = b_.param({.name = own, .type = tied.type, .trainable = true});
   for (const int32_t reader : module.readers) b_.set_input({reader, 1}, leaf);
   initialize([own, from = module.weight](ParamStore& store) {
-    if (!store.contains(own)) store.set(own, store.get(from).clone());
+    if (!store.contains(own)) store.set(own, std::as_const(store).get(from).clone());
   });
 }
 

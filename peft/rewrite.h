@@ -72,7 +72,11 @@ class Rewrite {
   Value param(const std::string& name, Shape shape, const Init& init, bool trainable = true);
   Value buffer(const std::string& name, DType dtype,
                Shape shape);  // frozen, written by an initializer or a file
-  void initialize(Initializer f) { initializers_.push_back(std::move(f)); }
+  // `replaces`: a parameter of the base that it changes.
+  void initialize(Initializer f, const std::string& replaces = "") {
+    initializers_.push_back(std::move(f));
+    if (!replaces.empty()) replaced_.push_back(replaces);
+  }
   void start_from_fisher(FisherStart f) { fisher_ = std::move(f); }
   // Added to the loss in training: a scalar, as the named output "penalty/NAME" of the graph.
   void penalty(const std::string& name, Value v) {
@@ -98,6 +102,7 @@ class Rewrite {
     return b_.graph().marks(role);
   }  // where they stand now
   std::vector<Initializer> take_initializers() { return std::move(initializers_); }
+  std::vector<std::string> take_replaced() { return std::move(replaced_); }
   FisherStart take_fisher() { return std::move(fisher_); }
   std::vector<AfterStep> take_after_step() { return std::move(after_step_); }
 
@@ -106,6 +111,7 @@ class Rewrite {
   Graph base_;
   ApplyOptions options_;
   std::vector<Initializer> initializers_;
+  std::vector<std::string> replaced_;
   FisherStart fisher_;
   std::vector<AfterStep> after_step_;
 };

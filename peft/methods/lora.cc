@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <utility>
 
 #include "autograd/op.h"
 #include "autograd/ops.h"
@@ -21,12 +22,12 @@ using MatrixMap = Eigen::Map<Matrix>;
 MatrixMap matrix(Tensor& t) { return {t.data<float>(), t.shape()[0], t.shape()[1]}; }
 
 // A module's weight as its product reads it, and back.
-Matrix stored_weight(const Module& m, ParamStore& store) {
+Matrix stored_weight(const Module& m, const ParamStore& store) {
   Tensor w = store.get(m.weight);
   return m.transposed ? Matrix(matrix(w).transpose()) : Matrix(matrix(w));
 }
 void store_weight(const Module& m, const Matrix& w, ParamStore& store) {
-  Tensor to(DType::f32, store.get(m.weight).shape());
+  Tensor to(DType::f32, store.stored(m.weight).shape());
   matrix(to) = m.transposed ? Matrix(w.transpose()) : w;
   store.set(m.weight, to);
 }
@@ -227,9 +228,9 @@ void adapt(Rewrite& r, const Target& t, const Json& config) {
         mode, t.module.weight, w.str(), t.rank);
   }
   if (mode.starts_with("pissa"))
-    r.initialize([t](ParamStore& s) { start_pissa(t, s); });
+    r.initialize([t](ParamStore& s) { start_pissa(t, s); }, t.module.weight);
   else if (mode == "olora")
-    r.initialize([t](ParamStore& s) { start_olora(t, s); });
+    r.initialize([t](ParamStore& s) { start_olora(t, s); }, t.module.weight);
   else if (mode == "orthogonal") {
     if (embedding || t.rank % 2 != 0)
       throw UsageError("init_lora_weights 'orthogonal' takes products and an even r");
@@ -263,11 +264,12 @@ void trainable_tokens(Rewrite& r, const Json& indices) {
     r.reparametrize(m.weight,
                     [&](Builder& b, Value w) { return ops::scatter(b, w, index, delta, 0); });
     r.initialize([=, weight = m.weight](ParamStore& s) {
+      const Tensor table = std::as_const(s).get(weight);
       Tensor at(DType::i64, shape), values(DType::f32, shape);
       for (int64_t i = 0; i < shape.elements(); ++i) {
         at.data<int64_t>()[i] = rows[static_cast<size_t>(i / shape[1])];
         values.data<float>()[i] =
-            s.get(weight).data<float>()[at.data<int64_t>()[i] * shape[1] + i % shape[1]];
+            table.data<float>()[at.data<int64_t>()[i] * shape[1] + i % shape[1]];
       }
       s.set(name + "index", at);
       if (!s.contains(name + "delta")) s.set(name + "delta", values);

@@ -2,6 +2,7 @@
 // embeddings, prefix tuning (2.2, 2101.00190) trained keys and values in front of every attention.
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "autograd/op.h"
 #include "autograd/ops.h"
@@ -43,7 +44,7 @@ void sample_vocabulary(Rewrite& r, Value tokens, const Shape& shape) {
   const Node& leaf = r.builder().graph().node(table.node);
   if (leaf.op->name != "param") throw UsageError("SAMPLE_VOCAB needs a token table");
   r.initialize([shape, from = leaf.attrs.as<NameAttrs>().name](ParamStore& s) {
-    const Tensor rows = s.get(from).cast(DType::f32);
+    const Tensor rows = std::as_const(s).get(from).cast(DType::f32);
     Tensor prompt(DType::f32, shape);
     const RandomStream random(0, hash_name("prompt_embeddings"));
     for (int64_t i = 0; i < shape[0]; ++i) {

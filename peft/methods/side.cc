@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "autograd/op.h"
 #include "autograd/ops.h"
@@ -47,12 +48,13 @@ struct PrunedStart {
   // One choice of channels for the residual stream, which all blocks share; in each block one of
   // the MLP's units and of each head's channels (queries with keys, values with outputs).
   void operator()(ParamStore& store) const {
+    const ParamStore& base = store;  // reading changes nothing of it
     std::vector<double> stream(static_cast<size_t>(full.width));
     for (const BlockParams& block : blocks) {
       for (const Linear* l : {&block.query, &block.key, &block.value, &block.up}) {
-        add_l1(store.get(l->weight), false, stream);
+        add_l1(base.get(l->weight), false, stream);
       }
-      for (const Linear* l : {&block.out, &block.down}) add_l1(store.get(l->weight), true, stream);
+      for (const Linear* l : {&block.out, &block.down}) add_l1(base.get(l->weight), true, stream);
     }
     std::vector<int64_t> width;
     append_largest(stream, 0, full.width, side.width, width);
@@ -60,12 +62,12 @@ struct PrunedStart {
       const std::string at = fmt::format("side.layers.{}", block.layer);
       std::vector<double> scores(static_cast<size_t>(full.heads * full.head)), values = scores;
       std::vector<double> units(static_cast<size_t>(full.inner));
-      add_l1(store.get(block.query.weight), true, scores);
-      add_l1(store.get(block.key.weight), true, scores);
-      add_l1(store.get(block.value.weight), true, values);
-      add_l1(store.get(block.out.weight), false, values);
-      add_l1(store.get(block.up.weight), true, units);
-      add_l1(store.get(block.down.weight), false, units);
+      add_l1(base.get(block.query.weight), true, scores);
+      add_l1(base.get(block.key.weight), true, scores);
+      add_l1(base.get(block.value.weight), true, values);
+      add_l1(base.get(block.out.weight), false, values);
+      add_l1(base.get(block.up.weight), true, units);
+      add_l1(base.get(block.down.weight), false, units);
       std::vector<int64_t> keys, contents, inner;
       for (int64_t h = 0; h < full.heads; ++h) {
         append_largest(scores, h * full.head, full.head, side.head, keys);
@@ -108,7 +110,7 @@ struct PrunedStart {
 
   static void copy_part(ParamStore& store, const Linear& from, const std::string& to,
                         const std::vector<int64_t>& rows, const std::vector<int64_t>& columns) {
-    const Tensor w = store.get(from.weight);
+    const Tensor w = std::as_const(store).get(from.weight);
     Tensor part(DType::f32,
                 {static_cast<int64_t>(rows.size()), static_cast<int64_t>(columns.size())});
     float* p = part.data<float>();
@@ -122,7 +124,7 @@ struct PrunedStart {
   static void copy_vector(ParamStore& store, const std::string& from, const std::string& to,
                           const std::vector<int64_t>& rows) {
     if (from.empty()) return;
-    const Tensor v = store.get(from);
+    const Tensor v = std::as_const(store).get(from);
     Tensor part(DType::f32, {static_cast<int64_t>(rows.size())});
     for (size_t i = 0; i < rows.size(); ++i) part.data<float>()[i] = v.data<float>()[rows[i]];
     store.set(to, part);

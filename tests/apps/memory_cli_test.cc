@@ -95,7 +95,7 @@ TEST(MemoryCli, AStepTakesWhatWasPlanned) {
   }
 }
 
-// Weights of files, as they are and as 16-bit floats.
+// Weights of files, as they are and as 16-bit floats; the plan knows which.
 TEST(MemoryCli, PagesOfFilesGoBack) {
   if (!kMemoryIsOurs) GTEST_SKIP() << "the sanitizer's memory is measured, too";
   const TemporaryFolder dir;
@@ -111,17 +111,22 @@ TEST(MemoryCli, PagesOfFilesGoBack) {
                                 " --output " + (dir / "half") + minilm_option(),
                             Streams::out);
   ASSERT_EQ(half.status, 0) << half.output;
+  std::map<std::string, size_t> weights;  // of LoRA's plan, by model
   for (const std::string& model : {minilm_folder(), dir / "half"}) {
-    for (const char* method : {"lora", "full", "bitfit"}) {
+    for (const char* method : {"lora", "full", "bitfit", "prompt_tuning", "dora"}) {
       SCOPED_TRACE(fmt::format("{} {}", model, method));
-      const Result r =
-          graft(fmt::format("bench --json --batch 16 --length 64 --steps 1 --method {} --model {}",
-                            method, model),
-                Streams::out);
+      const std::string step =
+          fmt::format(" --json --batch 16 --length 64 --method {} --model {}", method, model);
+      const Result r = graft("bench --steps 1" + step, Streams::out);
       ASSERT_EQ(r.status, 0) << r.output;
       expect_as_planned(r.json());
+      const Json plan = graft("plan" + step, Streams::out).json();
+      EXPECT_EQ(plan.at("peak_bytes"), r.json().at("peak_bytes"));
+      if (method == std::string("lora"))
+        weights[model] = plan.at("parts").at("weights").get<size_t>();
     }
   }
+  EXPECT_LT(weights[dir / "half"], 0.51 * static_cast<double>(weights[minilm_folder()]));
 }
 
 }  // namespace
