@@ -62,7 +62,8 @@ Graph base_graph(const ModelConfig& config, const GraphCommandOptions& o, int64_
                      .length = o.length + virtual_tokens,
                      .target_length = o.length,
                      .head = o.task_less ? Head::none : training_head(config, kind),
-                     .labels = kind == TaskKind::regression ? 1 : o.labels};
+                     .labels = kind == TaskKind::regression ? 1 : o.labels,
+                     .dropout = o.dropout};
   Graph base = build_model(config, shape);
   if (!o.backward) return base;
   Builder b(base);
@@ -209,6 +210,7 @@ void add_graph_command(CLI::App& app) {
   add_method_options(*graph, g->method);
   graph->add_option("--output", g->draw.output, "FILE.svg, FILE.dot or FILE.txt")->required();
   graph->add_flag("--backward", g->draw.backward, "with the loss and the gradient");
+  add_dropout_option(*graph, g->draw.dropout);
   graph->add_flag("--task-less", g->draw.task_less, "without the task's head");
   graph->add_option("--detail", g->draw.detail, "blocks (equal ones folded) or all");
   graph->add_option("--batch", g->draw.batch, "rows")->check(CLI::PositiveNumber);

@@ -15,6 +15,7 @@ struct GraphCommandOptions {
   std::string task_kind;          // see apps/step_command.h
   bool task_less = false;         // without the task's head
   std::string output;             // FILE.svg, FILE.dot or FILE.txt
+  bool dropout = false;           // the model's own, as in training
   bool backward = false;          // with loss and gradient, as a training step has them
   std::string detail = "blocks";  // or "all"
   int64_t batch = 1, length = 8, labels = 0;

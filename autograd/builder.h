@@ -7,22 +7,11 @@
 #include <string_view>
 #include <vector>
 
+#include "autograd/delta.h"
 #include "autograd/graph.h"
 #include "autograd/op.h"
 
 namespace graft {
-
-// What a rewrite changed, in the node numbers of the new graph. Reports and pictures are drawn from
-// it.
-struct Delta {
-  std::vector<int32_t> added;  // new nodes
-  std::vector<Use> rewired;    // inputs of old nodes that read something else now
-  std::vector<std::string> new_params;
-  std::vector<std::string> frozen, unfrozen;  // parameters whose trainability changed
-  std::vector<int32_t> origin;                // [node]: its number in the old graph; -1: added
-};
-// Two rewrites, one after the other, as one; parameters that the second one drops stay listed.
-Delta then(const Delta& first, const Delta& second);
 
 class Builder {
  public:
@@ -72,7 +61,7 @@ class Builder {
   const Graph& graph() const { return g_; }
   const Type& type(Value v) const { return g_.type(v); }
   const Shape& shape(Value v) const { return g_.type(v).shape; }
-  std::vector<Use> uses(Value v) const;
+  std::vector<Use> uses(Value v) const;  // ascending
 
   // ---- rewriting
   // All uses of `from` read `to` instead, where `where` agrees (null: always); results, assignments
@@ -101,8 +90,10 @@ class Builder {
 
  private:
   Value standing_at(int32_t node, const std::function<Value(Builder&, Value)>& f, Value v);
+  void enter_readers(int32_t node);
 
   Graph g_;
+  std::vector<std::vector<Use>> readers_;  // [node]: who reads any of its results, ascending
   std::string path_;
   std::map<std::string, Value, std::less<>> leaves_;
   int32_t base_nodes_ = 0;

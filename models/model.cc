@@ -148,6 +148,12 @@ Graph build_model(const ModelConfig& config, const ModelOptions& options) {
     m.b.mark(Role::head, logits);
     m.b.output("logits", logits);
   }
+  if (options.dropout && !m.b.graph().input("rng").valid()) {
+    throw UsageError(
+        "dropout was asked for, but the config of this {} model states a rate of 0 wherever it has "
+        "one; state rates in config.json, or train without",
+        config.model_type);
+  }
   return m.b.finish();
 }
 

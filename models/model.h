@@ -56,7 +56,8 @@ struct ModelOptions {
   Head head = Head::none;
   int64_t labels = 0;          // of the head; 0: as many as the config names
   bool hidden_states = false;  // named outputs hidden/0 .. hidden/L
-  bool dropout = false;        // as in training: at the config's rates, drawn from the input rng
+  // As in training: at the config's rates, drawn from the input rng. UsageError where all are 0.
+  bool dropout = false;
   CacheOptions cache;
   bool last_logits = false;  // of the last token alone: [B, 1, V]
 };

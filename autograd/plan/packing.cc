@@ -21,14 +21,22 @@ bool meet(const Program::Buffer& a, const Program::Buffer& b) {
 
 Packing::Packing(const std::vector<const Program::Buffer*>& buffers)
     : meets_(buffers.size() * buffers.size()), offsets_(buffers.size()) {
-  for (const Program::Buffer* a : buffers) {
-    bytes_.push_back(a->bytes);
+  const size_t count = buffers.size();
+  std::vector<Program::Life> whole;  // from the first life's beginning to the last one's end
+  for (const Program::Buffer* b : buffers) {
+    bytes_.push_back(b->bytes);
+    whole.push_back({b->lives.front().first, b->lives.back().last});
+  }
+  for (size_t i = 0; i < count; ++i) {
+    const Program::Buffer& a = *buffers[i];
     size_t sooner = 0, later = 0;
-    for (size_t k = 0; k < buffers.size(); ++k) {
+    for (size_t k = 0; k < count; ++k) {
+      if (whole[k].last < whole[i].first || whole[i].last < whole[k].first) continue;
       const Program::Buffer& b = *buffers[k];
-      meets_[(bytes_.size() - 1) * buffers.size() + k] = meet(*a, b) ? 1 : 0;
-      if (&b == a || !b.alive_at(a->lives[0].first)) continue;
-      (b.lives.back().last < a->lives.back().last ? sooner : later) += b.bytes;
+      const bool gaps = a.lives.size() > 1 || b.lives.size() > 1;
+      meets_[i * count + k] = !gaps || meet(a, b) ? 1 : 0;
+      if (k == i || !b.alive_at(whole[i].first)) continue;
+      (whole[k].last < whole[i].last ? sooner : later) += bytes_[k];
     }
     outlives_.push_back(sooner > later);
   }

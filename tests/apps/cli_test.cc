@@ -51,6 +51,8 @@ const std::vector<Refusal>& refusals() {
       {"TaskKind", "plan --task-kind ranking {model}", 2, "--task-kind: ranking not in"},
       {"LanguageOfAnEncoder", "plan --task-kind language {model}", 2,
        "language modelling needs a decoder; models of type bert have none"},
+      {"Dropout", "plan --dropout --model " GRAFT_SOURCE_DIR "/examples/configs/llama-110m.json", 2,
+       "the config of this llama model states a rate of 0"},
       {"TargetLength", "bench --target-length 4 {model}", 2, "only a decoder with an encoder"},
       {"BudgetText", "plan --budget lots {model}", 2, "--budget takes auto or bytes"},
       {"BudgetOfAuto", "plan --recompute auto {model}", 2, "give --budget"},

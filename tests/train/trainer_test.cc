@@ -23,6 +23,9 @@ namespace {
 
 ModelConfig small_model() { return load_config(golden_dir() + "/models/bert_cls"); }
 
+constexpr ModelConfig::Dropout kDropout = {
+    .embedding = 0.2, .attention = 0.2, .hidden = 0.2, .classifier = 0.2};
+
 // Rows of random tokens; the class is that of the first one.
 Task small_task(const ModelConfig& model, int64_t classes = 3) {
   Task task;
@@ -111,7 +114,8 @@ class Resume : public ::testing::TestWithParam<Resumed> {};
 
 TEST_P(Resume, EndsWithTheSameBits) {
   const Resumed& c = GetParam();
-  const ModelConfig model = c.language ? small_decoder() : small_model();
+  ModelConfig model = c.language ? small_decoder() : small_model();
+  if (c.dropout) model.dropout = kDropout;
   const Task task = c.language ? small_language(model) : small_task(model);
   const peft::Method& method = peft::find_method(c.method);
   TrainOptions o = options(12);
@@ -194,7 +198,7 @@ TEST(Trainer, AnotherRunCannotBeResumed) {
 // predictions.
 TEST(Trainer, DropoutIsForTraining) {
   ModelConfig model = small_model();
-  model.dropout = {.embedding = 0.2, .attention = 0.2, .hidden = 0.2, .classifier = 0.2};
+  model.dropout = kDropout;
   const Task task = small_task(model);
   TrainOptions o = options(3);
   const peft::Method& lora = peft::find_method("lora");
