@@ -56,6 +56,57 @@ TEST(Adam8bit, LeadsWhereAdamDoes) {
   }
 }
 
+// Five steps of AdamW in PyTorch whose moments went through quantize_blockwise (of doubles, where
+// it takes the nearest code; of floats it approximates) and dequantize_blockwise of bitsandbytes
+// 0.50.
+TEST(Adam8bit, IsAdamWWithTheQuantizationOfBitsandbytes) {
+  constexpr int64_t kCount = 4200;
+  struct Row {
+    int64_t at;
+    float value;
+    int first, second;  // codes
+  };
+  const Row rows[] = {{0, 0.9746701717376709f, 49, 248},      {1, 0.7453044056892395f, 146, 62},
+                      {2, 0.15864214301109314f, 148, 14},     {100, 0.6037395596504211f, 70, 59},
+                      {255, -0.8563176393508911f, 54, 248},   {256, -1.000962734222412f, 156, 62},
+                      {257, -0.6805024743080139f, 149, 14},   {1000, -0.8614177107810974f, 70, 59},
+                      {1001, -1.0101426839828491f, 100, 14},  {1002, -0.6953186392784119f, 51, 247},
+                      {4095, 0.19361788034439087f, 220, 254}, {4198, -0.3500475585460663f, 183, 62},
+                      {4199, 0.3362674117088318f, 159, 14}};
+  Builder b;
+  b.param({.name = "w", .type = {DType::f32, {kCount}}, .trainable = true});
+  add_optimizer(b, {{"w", b.input("g", DType::f32, {kCount})}}, {.kind = "adamw_8bit"},
+                {{{"w"}, {.lr = 0.01}, 0.1}}, 0);
+  const Graph graph = b.finish();
+  Tensor w(DType::f32, {kCount}), g(DType::f32, {kCount});
+  for (int64_t i = 0; i < kCount; ++i)
+    w.data<float>()[i] = static_cast<float>(std::cos(0.7 * static_cast<double>(i)));
+  ParamStore store;
+  store.set("w", w);
+  store.initialize(graph, 0);
+  for (int step = 1; step <= 5; ++step) {
+    for (int64_t i = 0; i < kCount; ++i) {
+      const double angle = 0.37 * static_cast<double>(i) + 1.3 * step;
+      g.data<float>()[i] =
+          static_cast<float>(std::sin(angle) * std::pow(10, -static_cast<double>(i % 3)));
+    }
+    for (const auto& [name, value] : evaluate(graph, {{"g", g}}, store, Backend::cpu).assigned)
+      store.set(name, value);
+  }
+  for (const Row& r : rows) {
+    SCOPED_TRACE(r.at);
+    EXPECT_NEAR(store.get("w").data<float>()[r.at], r.value, 4 * 0x1p-23);
+    EXPECT_EQ(store.get("optimizer.w.exp_avg").data<uint8_t>()[r.at], r.first);
+    EXPECT_EQ(store.get("optimizer.w.exp_avg_sq").data<uint8_t>()[r.at], r.second);
+  }
+  const Tensor first = store.get("optimizer.w.exp_avg_absmax"),
+               second = store.get("optimizer.w.exp_avg_sq_absmax");
+  EXPECT_FLOAT_EQ(first.data<float>()[0], 0.03948298841714859f);
+  EXPECT_FLOAT_EQ(second.data<float>()[0], 0.002617558930069208f);
+  EXPECT_FLOAT_EQ(first.data<float>()[16], 0.03889012709259987f);
+  EXPECT_FLOAT_EQ(second.data<float>()[16], 0.0026136785745620728f);
+}
+
 TEST(Adam8bit, SmallTensorsAndTablesStayFloats) {
   struct Row {
     const char* name;
