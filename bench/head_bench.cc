@@ -16,7 +16,6 @@
 #include "bench/main.h"
 #include "bench/measure.h"
 #include "core/parallel.h"
-#include "core/random.h"
 
 namespace graft::bench {
 namespace {
@@ -25,12 +24,6 @@ struct Options {
   int64_t classes = 32'000, features = 768, rows = 1024;
   int threads = num_threads(), rounds = 5;
 };
-
-void fill(Tensor& t, uint64_t seed) {
-  const RandomStream random(seed, 0);
-  uint64_t at = 0;
-  for (float& x : t.span<float>()) x = random.uniform(at++) - 0.5f;
-}
 
 // A program and what it runs on.
 struct Run {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "core/parallel.h"
+#include "core/random.h"
 #include "hwy/highway.h"
 #include "kernels/ceiling.h"
 
@@ -34,6 +35,12 @@ std::string machine() {
   const int64_t best = targets & -targets;  // better targets have lower bits
   return name + ", " + hwy::TargetName(best) + ", " +
          std::to_string(std::thread::hardware_concurrency()) + " cores";
+}
+
+void fill(Tensor& t, uint64_t seed) {
+  const RandomStream random(seed, 0);
+  uint64_t at = 0;
+  for (float& x : t.span<float>()) x = random.uniform(at++) - 0.5f;
 }
 
 double now(int threads) {

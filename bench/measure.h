@@ -8,12 +8,17 @@
 #include <string>
 #include <vector>
 
+#include "core/tensor.h"
+
 namespace graft::bench {
 
 // Name of the processor, instruction set that the kernels chose, cores.
 std::string machine();
 
 double median(std::vector<double> x);
+
+// Numbers from -1/2 to 1/2.
+void fill(Tensor& t, uint64_t seed);
 
 // Seconds of the wall; on one thread of the processor instead, which does not count what others run
 // in between.

@@ -11,7 +11,6 @@
 #include "bench/main.h"
 #include "bench/measure.h"
 #include "core/parallel.h"
-#include "core/random.h"
 #include "nn/optimizer.h"
 
 namespace graft::bench {
@@ -21,12 +20,6 @@ struct Options {
   int64_t elements = 16'000'000;
   int threads = num_threads(), rounds = 7;
 };
-
-void fill(Tensor& t, uint64_t seed) {
-  const RandomStream random(seed, 0);
-  uint64_t at = 0;
-  for (float& x : t.span<float>()) x = random.uniform(at++) - 0.5f;
-}
 
 // AdamW's step of one parameter whose gradient is given.
 struct Update {
