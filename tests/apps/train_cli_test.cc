@@ -166,7 +166,7 @@ TEST(TrainCli, InterruptAndResume) {
   const TemporaryFolder dir;
   write_tsv(dir / "things");
   const std::string options =
-      "tune --steps 24 --batch 16 --set lora_dropout=0.1 --set r=16 "
+      "tune --steps 16 --batch 16 --set lora_dropout=0.1 --set r=16 "
       "--optim adamw_8bit --task " +
       (dir / "things.train.tsv") + minilm_option() + " --output ";
   const pid_t child = fork();
