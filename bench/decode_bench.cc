@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <deque>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -193,12 +192,11 @@ void run(const Options& o) {
 }  // namespace graft::bench
 
 int main(int argc, char** argv) {
-  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
-    auto o = std::make_shared<graft::bench::Options>();
-    command.add_option("--threads", o->threads);
-    command.add_option("--rounds", o->rounds);
-    command.add_option("--steps", o->steps, "tokens in a round");
-    command.add_flag("--profile", o->profile);
-    return [o] { graft::bench::run(*o); };
-  });
+  graft::bench::Command command;
+  graft::bench::Options o;
+  command.add_option("--threads", o.threads);
+  command.add_option("--rounds", o.rounds);
+  command.add_option("--steps", o.steps, "tokens in a round");
+  command.add_flag("--profile", o.profile);
+  return command.main(argc, argv, [&] { graft::bench::run(o); });
 }

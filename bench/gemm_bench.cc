@@ -172,18 +172,16 @@ void run(int rounds, const std::string& filter) {
 }  // namespace graft::bench
 
 int main(int argc, char** argv) {
-  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
-    struct Options {
-      int rounds = 21, threads = graft::num_threads();
-      std::string filter;
-    };
-    auto o = std::make_shared<Options>();
-    command.add_option("--rounds", o->rounds);
-    command.add_option("--threads", o->threads);
-    command.add_option("filter", o->filter, "only lines whose name has this in it");
-    return [o] {
-      graft::set_num_threads(o->threads);
-      graft::bench::run(o->rounds, o->filter);
-    };
+  graft::bench::Command command;
+  struct {
+    int rounds = 21, threads = graft::num_threads();
+    std::string filter;
+  } o;
+  command.add_option("--rounds", o.rounds);
+  command.add_option("--threads", o.threads);
+  command.add_option("filter", o.filter, "only lines whose name has this in it");
+  return command.main(argc, argv, [&] {
+    graft::set_num_threads(o.threads);
+    graft::bench::run(o.rounds, o.filter);
   });
 }

@@ -132,13 +132,12 @@ void run(const Options& o) {
 }  // namespace graft::bench
 
 int main(int argc, char** argv) {
-  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
-    auto o = std::make_shared<graft::bench::Options>();
-    command.add_option("--classes", o->classes);
-    command.add_option("--features", o->features);
-    command.add_option("--rows", o->rows);
-    command.add_option("--threads", o->threads);
-    command.add_option("--rounds", o->rounds);
-    return [o] { graft::bench::run(*o); };
-  });
+  graft::bench::Command command;
+  graft::bench::Options o;
+  command.add_option("--classes", o.classes);
+  command.add_option("--features", o.features);
+  command.add_option("--rows", o.rows);
+  command.add_option("--threads", o.threads);
+  command.add_option("--rounds", o.rounds);
+  return command.main(argc, argv, [&] { graft::bench::run(o); });
 }

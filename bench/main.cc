@@ -6,11 +6,8 @@
 
 namespace graft::bench {
 
-int bench_main(int argc, char** argv, const Declare& declare) {
-  CLI::App command;
-  command.option_defaults()->always_capture_default();
-  const std::function<void()> run = declare(command);
-  CLI11_PARSE(command, argc, argv);
+int Command::main(int argc, char** argv, const std::function<void()>& run) {
+  CLI11_PARSE(*this, argc, argv);
   try {
     run();
   } catch (const std::exception& e) {

@@ -6,9 +6,12 @@
 
 namespace graft::bench {
 
-// Declares options, which hold their defaults, and runs what it returns once they are read.
-using Declare = std::function<std::function<void()>(CLI::App& command)>;
-
-int bench_main(int argc, char** argv, const Declare& declare);
+// A command line whose help shows what options hold by default.
+class Command : public CLI::App {
+ public:
+  Command() { option_defaults()->always_capture_default(); }
+  // Reads the options, then runs; returns the exit status.
+  int main(int argc, char** argv, const std::function<void()>& run);
+};
 
 }  // namespace graft::bench

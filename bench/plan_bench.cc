@@ -3,8 +3,6 @@
 //   plan_bench [--layers N] [--batch B] [--length T] [--rounds N]
 #include <fmt/format.h>
 
-#include <memory>
-
 #include "autograd/passes/dead_code.h"
 #include "autograd/passes/optimize.h"
 #include "autograd/plan/budget.h"
@@ -117,12 +115,11 @@ void run(const Options& o) {
 }  // namespace graft::bench
 
 int main(int argc, char** argv) {
-  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
-    auto o = std::make_shared<graft::bench::Options>();
-    command.add_option("--layers", o->layers);
-    command.add_option("--batch", o->batch);
-    command.add_option("--length", o->length);
-    command.add_option("--rounds", o->rounds);
-    return [o] { graft::bench::run(*o); };
-  });
+  graft::bench::Command command;
+  graft::bench::Options o;
+  command.add_option("--layers", o.layers);
+  command.add_option("--batch", o.batch);
+  command.add_option("--length", o.length);
+  command.add_option("--rounds", o.rounds);
+  return command.main(argc, argv, [&] { graft::bench::run(o); });
 }

@@ -134,15 +134,14 @@ void run(const Options& o) {
 }  // namespace graft::bench
 
 int main(int argc, char** argv) {
-  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
-    auto o = std::make_shared<graft::bench::Options>();
-    command.add_option("--folder", o->folder);
-    command.add_option("--method", o->method);
-    command.add_option("--steps", o->steps);
-    command.add_option("--batch", o->batch);
-    command.add_option("--length", o->length);
-    command.add_option("--threads", o->threads);
-    command.add_flag("--plain", o->plain);
-    return [o] { graft::bench::run(*o); };
-  });
+  graft::bench::Command command;
+  graft::bench::Options o;
+  command.add_option("--folder", o.folder);
+  command.add_option("--method", o.method);
+  command.add_option("--steps", o.steps);
+  command.add_option("--batch", o.batch);
+  command.add_option("--length", o.length);
+  command.add_option("--threads", o.threads);
+  command.add_flag("--plain", o.plain);
+  return command.main(argc, argv, [&] { graft::bench::run(o); });
 }

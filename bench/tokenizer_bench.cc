@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <ctime>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -105,14 +104,13 @@ void run(std::string text, const std::vector<std::string>& folders) {
 }  // namespace graft
 
 int main(int argc, char** argv) {
-  return graft::bench::bench_main(argc, argv, [](CLI::App& command) {
-    struct Options {
-      std::string file;
-      std::vector<std::string> folders;
-    };
-    auto o = std::make_shared<Options>();
-    command.add_option("--text", o->file, "a text file; without it WordNet's glosses");
-    command.add_option("folders", o->folders, "whose tokenizers take part");
-    return [o] { graft::run(o->file.empty() ? "" : graft::read_file(o->file), o->folders); };
-  });
+  graft::bench::Command command;
+  struct {
+    std::string file;
+    std::vector<std::string> folders;
+  } o;
+  command.add_option("--text", o.file, "a text file; without it WordNet's glosses");
+  command.add_option("folders", o.folders, "whose tokenizers take part");
+  return command.main(
+      argc, argv, [&] { graft::run(o.file.empty() ? "" : graft::read_file(o.file), o.folders); });
 }

@@ -24,7 +24,9 @@ std::pair<Shape, Shape> factor_shapes(const Shape& s) {
 // Below so many elements moments stay floats, as in bitsandbytes.
 constexpr int64_t kLeast8bit = 4096;
 
-bool has_8bit_states(const OptimizerConfig& c) { return c.kind.ends_with("_8bit"); }
+bool has_8bit_states(const OptimizerConfig& c) {
+  return c.kind == "adam_8bit" || c.kind == "adamw_8bit";
+}
 
 // What is looked up by ids. Its moments stay floats, as transformers has it: of such gradients most
 // rows are zero in most steps.

@@ -34,9 +34,8 @@ struct Segmentation {
 // Operations that the time of a node is worth: a byte moved counts as several of them.
 double predicted_cost(const Graph& graph, const Node& node);
 
-// `order`: nodes as they are executed. `keeps`: whether a
-// value that reaches over many segments is kept for all of them; where it is not, what reads it is
-// not run again.
+// `order`: nodes as they are executed. `keeps`: whether a value that reaches over many segments is
+// kept for all of them; where it is not, what reads it is not run again.
 Segmentation cut_into_segments(const Graph& graph, const std::vector<int32_t>& order,
                                const Scratch& scratch, const std::function<bool(Value)>& keeps);
 

@@ -6,6 +6,7 @@
 
 #include "autograd/evaluate.h"
 #include "autograd/ops.h"
+#include "core/error.h"
 #include "nn/optimizer.h"
 #include "tests/support/kernel_cases.h"
 
@@ -105,6 +106,10 @@ TEST(Adam8bit, IsAdamWWithTheQuantizationOfBitsandbytes) {
   EXPECT_FLOAT_EQ(second.data<float>()[0], 0.002617558930069208f);
   EXPECT_FLOAT_EQ(first.data<float>()[16], 0.03889012709259987f);
   EXPECT_FLOAT_EQ(second.data<float>()[16], 0.0026136785745620728f);
+}
+
+TEST(Adam8bit, IsNotTakenForAnotherOptimizer) {
+  EXPECT_THROW(weighted_squares("lion_8bit"), UsageError);
 }
 
 TEST(Adam8bit, SmallTensorsAndTablesStayFloats) {
